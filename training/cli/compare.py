@@ -61,7 +61,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=optional(_parse_model_types),
         default="",
         metavar="A,B",
-        help="architectures (default: all)",
+        help="architectures (default: all); ridge and trees see level and calendar in any case",
+    )
+    parser.add_argument(
+        "--lightgbm",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare with LightGBM of as many trees as it wants, which takes minutes and is not exported (default: yes)",
     )
     parser.add_argument(
         "--apart-time-range",
@@ -109,7 +115,7 @@ def run_command(arguments: argparse.Namespace) -> None:
                 make_listener=make_listener,
             ):
                 candidates.append(candidate)
-                baselines = baselines or score_baselines(data, ranges, candidate.run.naive_error)
+                baselines = baselines or score_baselines(data, ranges, candidate.run.naive_error, lightgbm=arguments.lightgbm)
                 for name, metrics in score_candidate(candidate, ranges).items():
                     scores[name][candidate.run.model.model_type] = metrics
                 comparison = _make_comparison(candidates, data, {name: {**scores[name], **baselines[name]} for name in ranges})

@@ -16,7 +16,7 @@ from training.export.onnx_forecaster import input_feed, open_session
 from training.fitting.checkpoint import EpochListener
 from training.fitting.prepare import TrainingData
 from training.fitting.run import TrainingRun
-from training.network.config import MODEL_TYPES, FitConfig, ModelConfig, ModelType
+from training.network.config import DIRECT_TYPES, MODEL_TYPES, FitConfig, ModelConfig, ModelType
 
 TIMED_RUNS = 1000
 ListenerFactory = Callable[[str], EpochListener]
@@ -60,7 +60,7 @@ def fit_candidates(
 
     Args:
         source: Options of the data.
-        model: Options of all networks, apart from the architecture.
+        model: Options of all networks, apart from the architecture; see `options_of`.
         options: Options of fitting.
         data: The data.
         name: Prefix of the models' names.
@@ -75,7 +75,7 @@ def fit_candidates(
     from training.fitting.fit_run import fit_run  # noqa: PLC0415  # as above
 
     for model_type in model_types:
-        config = replace(model, model_type=model_type)
+        config = options_of(model_type, model)
         clock = _EpochClock(make_listener(model_type) if make_listener else None)
         start = time.perf_counter()
         run, weights = fit_run(source, config, options, data, command=command, listener=clock)
@@ -91,6 +91,17 @@ def fit_candidates(
             epoch_seconds=clock.seconds,
             microseconds=measure_latency_microseconds(exported.model, data.samples["calibration"].windows[:1]),
         )
+
+
+def options_of(model_type: ModelType, model: ModelConfig) -> ModelConfig:
+    """Return the options of an architecture in a comparison: those given, and level and calendar for ridge and trees.
+
+    They are as good with both or better, which can't be said of networks, and so are they as references.
+    """
+    config = replace(model, model_type=model_type)
+    if model_type not in DIRECT_TYPES:
+        return config
+    return replace(config, level=model.model_delta, calendar=True)
 
 
 class _EpochClock:

@@ -13,6 +13,7 @@ from training.data.source import SourceConfig, load_series
 from training.data.time_range import Interval, parse_interval
 from training.data.windows import Samples, make_samples
 from training.evaluation.baselines import fit_baselines
+from training.evaluation.boosted import fit_lightgbm
 from training.evaluation.metrics import PERSISTENCE, find_metric, geometric_mean
 from training.evaluation.scoring import score_forecasts, score_model
 from training.experiments.candidates import Candidate
@@ -94,11 +95,15 @@ def score_candidate(candidate: Candidate, parts: Mapping[str, ScoringRange]) -> 
     }
 
 
-def score_baselines(data: TrainingData, parts: Mapping[str, ScoringRange], naive_error: Sequence[float]) -> dict[str, Scores]:
-    """Fit the baselines and score them on each range."""
+def score_baselines(
+    data: TrainingData, parts: Mapping[str, ScoringRange], naive_error: Sequence[float], *, lightgbm: bool = False
+) -> dict[str, Scores]:
+    """Fit the baselines, with `lightgbm` also that anchor, and score them on each range."""
     if not parts:
         return {}
-    baselines = fit_baselines(data.series, data.samples["train"], data.samples["validation"])
+    baselines = list(fit_baselines(data.series, data.samples["train"], data.samples["validation"]))
+    if lightgbm:
+        baselines.append(fit_lightgbm(data.series, data.samples["train"], data.samples["validation"]))
     return {
         name: {
             str(baseline): score_forecasts(

@@ -114,9 +114,8 @@ def _unseen(run: TrainingRun) -> str:
             "parts were not used in fitting."
         )
     return (
-        "model was then fitted on all three parts with as many epochs and trees. The detector "
-        "was calibrated on the forecasts of a model fitted on training and validation part alone, which is not published; the test "
-        "part was not used in fitting."
+        "model was then fitted on all three parts with as many epochs and trees. The detector was calibrated on the forecasts of "
+        "a model fitted on training and validation part alone, which is not published; the test part was not used in fitting."
     )
 
 
