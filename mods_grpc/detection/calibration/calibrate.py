@@ -52,7 +52,6 @@ def calibrate(
     levels: Sequence[float] = (),
     small_values: Sequence[float] = (),
     members: Sequence[Integers] = (),
-    seen: Floats | None = None,
     panes: PaneSums | None = None,
 ) -> Calibration:
     """Calibrate a model.
@@ -60,7 +59,7 @@ def calibrate(
     Args:
         forecast: The model; its outputs include the ends of the interval if `levels` are given.
         times: `(length,)` nanoseconds, one slide apart.
-        values: `(length, features)` raw values, NaN where missing.
+        values: `(length, features)` rows as the model takes them, raw, NaN where missing.
         training: Rows that references are learned from.
         calibration: Rows not used in fitting, from which all score curves come.
         kinds: Kind of each feature.
@@ -70,27 +69,25 @@ def calibrate(
         levels: Levels of the model's quantiles, ascending, if their interval is the evidence; empty if the forecast is.
         small_values: Of each feature the value below which differences mean little; empty for 1 of each.
         members: Rows of each series, in order of time, from its training to its calibration range; empty for a single series.
-        seen: `(length, features)` what the model sees: panes of the features that have them, else values. None for the values.
-        panes: Makes the values of panes; None if there are none.
+        panes: Adds up the panes that rows hold of some features; None if they hold whole windows. The rows of a series must then
+            be next to each other, or be parted by a row in which a value is missing.
 
     Raises:
         DataError: Shapes differ, or a feature has fewer than MIN_SAMPLES values in the calibration range.
     """
     if values.shape != (len(times), len(kinds)):
         raise DataError(f"calibration needs values ({len(times)}, {len(kinds)}), found {values.shape}")
-    space = ResidualSpace(kinds)
-    seen = values if seen is None else seen
+    space, inputs = ResidualSpace(kinds), values
+    values = values if panes is None else panes.add_all(values)
     record = SeriesRecord(
-        forecast=forecast, times=times, values=values, rows=rows, slide_seconds=slide_seconds, seen=seen, panes=panes
+        forecast=forecast, times=times, values=values, inputs=inputs, rows=rows, slide_seconds=slide_seconds, panes=panes
     )
     residuals = learn_residuals(record, space, levels, training=training, calibration=calibration)
     expectation, cusum_rows = Expectation(space, residuals.interval), choose_cusum_rows(len(residuals.curves), rows)
     buffer = ForecastBuffer(sorted({*residuals.horizons, *range(1, cusum_rows + 1)}))
-    training_values = space.forward(values[training])
-    level = fit_level(training_values)
-    training_rows = space.forward(seen[training])
-    pattern = fit_pca(_complete_patterns(training_rows, pattern_rows(len(kinds), rows)))
-    nearest = fit_nearest(_complete_patterns(training_rows, min(WINDOW_ROWS, rows + 1)))
+    level, training_values = fit_level(space.forward(values[training])), space.forward(inputs[training])
+    pattern = fit_pca(_complete_patterns(training_values, pattern_rows(len(kinds), rows)))
+    nearest = fit_nearest(_complete_patterns(training_values, min(WINDOW_ROWS, rows + 1)))
     longest = max(member.rows if member else 1 for member in (pattern, nearest))
     batch = _replay(record, calibration, ResidualRecorder(expectation, buffer, longest, panes))
     distances = np.abs(LevelScore(level).scores(space.forward(batch.observed)))
@@ -148,12 +145,9 @@ class ResidualRecorder:
     """Stands in for the detector in a monitor and records the batches it is given; every row gets a p-value of 1."""
 
     def __init__(
-        self,
-        expectation: Expectation,
-        forecast_buffer: ForecastBuffer,
-        pattern_rows: int,
-        panes: PaneSums | None = None,
+        self, expectation: Expectation, forecast_buffer: ForecastBuffer, pattern_rows: int, panes: PaneSums | None
     ) -> None:
+        self.panes = panes
         self.expectation = expectation
         self.forecast_buffer = forecast_buffer
         self.pattern_rows = pattern_rows
@@ -180,7 +174,7 @@ def _replay(record: SeriesRecord, part: slice, recorder: ResidualRecorder) -> Sc
     """Replay a part of a record through a monitor, warmed up with the rows before it, and return the part as recorded."""
     buffer, features = recorder.forecast_buffer, record.values.shape[1]
     first = max(part.start - record.rows - int(buffer.step_indices.max()) - 1, 0)
-    times, rows = record.times[first : part.stop], record.seen[first : part.stop]
+    times, values = record.times[first : part.stop], record.inputs[first : part.stop]
     stored = recorder.expectation.stored_per_feature
     table = SeriesTable(record.rows, features, int(buffer.delays.sum()), stored_per_feature=stored)
     present = np.flatnonzero(~np.isnan(rows).all(axis=1))
@@ -241,13 +235,13 @@ def _judge(record: SeriesRecord, calibration: Calibration, space: ResidualSpace,
     table = detector.table(record.rows)
     slot = table.allocate()
     monitor = Monitor(detector, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=calibration.holdoff_rows)
-    present = part.start + np.flatnonzero(~np.isnan(record.seen[part]).all(axis=1))
+    present = part.start + np.flatnonzero(~np.isnan(record.inputs[part]).all(axis=1))
     for first in range(0, len(present), ROWS_AT_A_TIME):
         rows = present[first : first + ROWS_AT_A_TIME]
         verdicts = monitor.observe(
             np.full(rows.size, slot, np.intp),
             record.times[rows],
-            record.seen[rows],
+            record.inputs[rows],
             reported=np.ones(rows.size, np.bool_),
             significance=0.5,
             impute_rows=IMPUTE_ROWS,

@@ -26,23 +26,23 @@ class SeriesRecord:
     Attributes:
         forecast: The model.
         times: `(length,)` nanoseconds, `slide_seconds` apart.
-        values: `(length, features)` raw values, NaN where missing.
+        values: `(length, features)` raw values of whole windows, NaN where missing.
+        inputs: `(length, features)` rows as the model takes them: the values, or panes of those features that have them.
         rows: Rows of the model's window.
-        seen: `(length, features)` what the model sees of them: panes of the features that have them, else the values.
-        panes: Makes the values of panes; None if there are none.
+        panes: Adds up panes; None if rows hold whole windows.
     """
 
     forecast: Forecaster
     times: Times
     values: Floats
+    inputs: Floats
     rows: int
     slide_seconds: int
-    seen: Floats
     panes: PaneSums | None = None
 
     def origins(self, part: slice) -> Integers:
         """Return the rows of a part that have a complete window before them."""
-        incomplete = np.concatenate([[0], np.cumsum(~np.isfinite(self.seen).all(axis=1))])
+        incomplete = np.concatenate([[0], np.cumsum(~np.isfinite(self.inputs).all(axis=1))])
         origins = np.arange(max(part.start, self.rows), part.stop)
         return np.asarray(origins[incomplete[origins] == incomplete[origins - self.rows]], np.int64)
 
@@ -51,7 +51,7 @@ class SeriesRecord:
 
         These are `(n, horizon, features)`, NaN beyond the part.
         """
-        outputs = self.forecast(self.seen[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
+        outputs = self.forecast(self.inputs[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
         steps = origins[:, None] + np.arange(outputs.shape[1])
         return outputs, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
 

@@ -54,23 +54,23 @@ class FullWindowScorer:
         """Apply and score one row `(features,)` each of n series.
 
         Returns:
-            What was observed, `(n, features)`, its forecasts, `(n, outputs_per_feature * features)`, and the scores.
+            The forecasts of the rows, `(n, outputs_per_feature * features)`, what was observed, `(n, features)`, and their scores.
 
         Raises:
             ModelOutputError: As `steps`; no series was changed.
         """
-        table, detector, memory_of, panes = self.table, self.detector, self.memory_of, self.detector.panes
-        positions = detector.forecast_buffer.positions(times // self.slide)
+        table, detector, memory_of = self.table, self.detector, self.memory_of
+        panes, positions = detector.panes, detector.forecast_buffer.positions(times // self.slide)
 
         def forecast_chunk(chunk: slice) -> tuple[ScoringBatch, Singles, ScoringResult | None]:
-            windows = table.windows(slots[chunk])
+            windows, rows = table.windows(slots[chunk]), values[chunk]
             steps = self.steps(windows, times[chunk] - self.slide)
             batch = ScoringBatch(
                 times=times[chunk],
-                observed=values[chunk] if panes is None else panes.window(panes.shared(windows), values[chunk]),
+                observed=rows if panes is None else panes.add(panes.shared(windows), rows),
                 forecast=steps[:, 0],
                 pending=table.pending_at(slots[chunk], positions[chunk]),
-                patterns=pattern_windows(windows, values[chunk], detector.pattern_rows),
+                patterns=pattern_windows(windows, rows, detector.pattern_rows),
                 complete=True,
             )
             stored = pack(detector.expectation.to_stored(steps[:, 1:], detector.forecast_buffer.delays))
@@ -81,13 +81,14 @@ class FullWindowScorer:
         table.push(slots, times, values)
         observed = values if panes is None else np.concatenate([batch.observed for batch, _, _ in chunks])
         forecasts = np.concatenate([batch.forecast for batch, _, _ in chunks])
+        observed = values if panes is None else np.concatenate([batch.observed for batch, _, _ in chunks])
         results = [result for _, _, result in chunks if result is not None]
         if memory_of:
             slices = chunks_of(len(slots), self.chunking.size)
             results = [
                 detector.score(batch, memory_of(slots[chunk])) for (batch, _, _), chunk in zip(chunks, slices, strict=True)
             ]
-        return observed, forecasts, ScoringResult.concatenate(results)
+        return forecasts, observed, ScoringResult.concatenate(results)
 
 
 def pattern_windows(windows: Floats, values: Floats, rows: int) -> Singles:

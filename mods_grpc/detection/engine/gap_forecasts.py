@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mods_grpc.array_types import Bools, Floats, Indices, Integers, Singles, Times
+from mods_grpc.array_types import Bools, Floats, Indices, Singles, Times
+from mods_grpc.detection.engine.verdicts import Verdicts
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run
@@ -46,7 +47,7 @@ class RunForecasts:
         buffer: Layout of stored forecasts.
         slide: Distance between rows in nanoseconds.
         expectation: Converts forecasts to what is stored.
-        panes: Makes windows of rows that hold panes; None if none do.
+        panes: Adds up panes; None if rows hold whole windows.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RunForecasts:
         self._expectation = expectation
         self._panes = panes
         outputs = expectation.outputs_per_feature * table.features
+        self._shared = [np.full((len(run.observation_index), table.features), np.nan) for run in runs] if panes else []
         self._forecasts = [np.full((len(run.observation_index), outputs), np.nan) for run in runs]
         empty = np.full((table.pending_rows, table.stored_per_feature * table.features), np.nan, np.float32)
         self._by_row = [
@@ -107,31 +109,35 @@ class RunForecasts:
                 position[i] = end - run.held
             if windows:
                 together = np.concatenate(windows) if len(windows) > 1 else windows[0]
-                self._apply(targets, steps(together, np.concatenate(times)))
+                self._apply(targets, together, steps(together, np.concatenate(times)))
 
-    def _apply(self, targets: list[tuple[int, int, int]], steps: Floats) -> None:
+    def _apply(self, targets: list[tuple[int, int, int]], windows: Floats, steps: Floats) -> None:
+        shared = None if self._panes is None else self._panes.shared(windows)
         stored = pack(self._expectation.to_stored(steps[:, 1:], self._buffer.delays))
         offset = 0
         for i, first, end in targets:
             run, new = self._runs[i], first - self._runs[i].held
             part = slice(offset, offset + end - first)
             offset += end - first
-            filling = steps[part.stop - 1, 0, : self._features]
-            if self._panes is not None:
-                filling = self._panes.row(self._panes.shared(run.values[: end - 1]), filling)
-            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), filling, run.values[end - 1])
+            filled = steps[part.stop - 1, 0, : self._features]
+            if self._panes is not None and shared is not None:
+                filled = self._panes.fill(filled, shared[part.stop - 1])
+                self._shared[i][new : new + end - first] = shared[part]
+            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), filled, run.values[end - 1])
             self._forecasts[i][new : new + end - first] = steps[part, 0]
             for line, delay in enumerate(self._buffer.delays.tolist()):
                 self._by_row[i][new + delay : new + delay + end - first, line] = stored[part, line]
 
-    def write_to(self, forecasts: Floats, gap_filled: Integers, pending: Floats, patterns: Singles, values: Floats) -> None:
-        """Write forecasts, gaps and patterns to arrays over the observations of the call; turn rows of panes into windows."""
+    def write_to(self, verdicts: Verdicts, values: Floats, pending: Floats, patterns: Singles) -> None:
+        """Write forecasts, gaps, the windows of panes and patterns to arrays over the observations `values` of the call."""
         pattern_rows = patterns.shape[1]
-        for run, forecast, by_row in zip(self._runs, self._forecasts, self._by_row, strict=True):
+        for i, (run, forecast, by_row) in enumerate(zip(self._runs, self._forecasts, self._by_row, strict=True)):
             observed = np.flatnonzero(run.observation_index >= 0)
             index = run.observation_index[observed]
-            forecasts[index] = forecast[observed]
-            gap_filled[index] = run.gaps[observed]
+            verdicts.forecast[index] = forecast[observed]
+            verdicts.gap_filled[index] = run.gaps[observed]
+            if self._panes is not None:
+                verdicts.observed[index] = self._panes.add(self._shared[i][observed], values[index])
             pending[index] = by_row[observed]
             observed = observed[run.held + observed >= self._rows]
             if observed.size:

@@ -98,8 +98,8 @@ class Monitor:
         Args:
             slots: `(n,)` slots of the series in the table; a series may occur more than once.
             times: `(n,)` nanoseconds.
-            values: `(n, features)` raw values, NaN where missing; panes of the features that have them. Missing values are
-                filled with the forecast.
+            values: `(n, features)` raw values, NaN where missing. Missing values are filled with the forecast. Of a feature with
+                panes that of the row's last slide; what is judged, and reported as observed, is its whole window.
             reported: `(n,)` False for observations that are applied without a verdict.
             significance: An observation is anomalous if its p-value is at or below this level.
             impute_rows: Longest gap, in rows, that is filled with forecasts; after a longer one the window starts again.
@@ -109,7 +109,7 @@ class Monitor:
         """
         ordinary = self._find_ordinary(slots, times, values)
         if ordinary.size and ordinary.all() and (self.table.filled[slots] == self.table.rows).all():
-            observed, forecasts, result = self._full_windows.score(slots, times, values)
+            forecasts, observed, result = self._full_windows.score(slots, times, values)
             alarms = self._alarms(slots, times, result, significance)
             if reported.all():
                 return Verdicts.build(observed, forecasts, result, alarms)
@@ -209,7 +209,7 @@ class Monitor:
         """Apply observations of any kind; return verdicts with their outcomes and forecasts, and the batch to score."""
         n, expectation = len(slots), self._detector.expectation
         panes = self._detector.panes
-        observed = values if panes is None else values.copy()  # of rows that are not scored it stays
+        observed = values if panes is None else np.full(values.shape, np.nan)  # before there is a full window
         verdicts = Verdicts.unscored(observed, expectation.outputs_per_feature)
         runs = self._align(np.flatnonzero(~ordinary), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(ordinary)
@@ -221,6 +221,8 @@ class Monitor:
         steps = np.zeros((0, buffer.count + 1, expectation.outputs_per_feature * features))
         if full.size:
             windows = self.table.windows(slots[full])
+            if panes is not None:
+                observed[full] = panes.add(panes.shared(windows), values[full])
             patterns[full] = pattern_windows(windows, values[full], pattern_rows)
             if panes is not None:
                 observed[full] = panes.window(panes.shared(windows), values[full])
@@ -231,7 +233,7 @@ class Monitor:
             positions = buffer.positions(times[full] // self._slide)
             pending[full] = self.table.pending_at(slots[full], positions)
             self.table.store_pending(slots[full], positions, pack(expectation.to_stored(steps[:, 1:], buffer.delays)))
-        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, pending, patterns, observed)
+        forecasts.write_to(verdicts, values, pending, patterns)
         first = at[self.table.last_time[slots[at]] == NO_TIME]
         self.table.start(slots[first], times[first] // self._slide)
         self.table.push(slots[at], times[at], values[at])

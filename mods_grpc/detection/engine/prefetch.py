@@ -29,14 +29,14 @@ class RowForecast(NamedTuple):
         forecast: `(1, outputs_per_feature * features)`, of that row.
         positions: Rows of the series' forecast buffer that the forecasts of later rows go to.
         stored: `(lines, stored_per_feature * features)`, these forecasts.
-        shared: `(features,)`, what the window of that row has of panes in the rows before it; None without panes.
+        shared: `(features,)` what the row's window shares with the rows before it, see `PaneSums`; None without panes.
     """
 
     time: int
     forecast: Floats
     positions: list[int]
     stored: Singles
-    shared: Floats | None
+    shared: Floats | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,8 +88,7 @@ class NextRowBuilder:
         buffer, outputs, features = detector.forecast_buffer, detector.expectation.outputs_per_feature, detector.features
         self._detector, self._table, self._forecast, self._slide = detector, table, forecast, slide
         self._buffer, self._step_indices, self._later_steps = buffer, buffer.step_indices, detector.member_steps[1:] - 1
-        self._space, self._expectation = detector.space, detector.expectation
-        self._panes = detector.panes
+        self._space, self._expectation, self._panes = detector.space, detector.expectation, detector.panes
         self._window = np.empty((1, table.rows, features))
         self._logs = np.empty(((buffer.count + 1) * outputs, features))
         self._first_logs, self._later_logs = self._logs[:1], self._logs[1:]

@@ -20,12 +20,13 @@ from mods_grpc.detection.state.series_table import SeriesTable
 
 
 class ScoredRow(NamedTuple):
-    """The scores of a row; as in Verdict."""
+    """The scores of a row, and what was observed; as in Verdict."""
 
     observed: Floats
     p_value: float
     out_of_distribution: bool
     explain: Callable[[], Explanation]
+    observed: Floats
 
 
 class SingleRowScorer:
@@ -41,6 +42,7 @@ class SingleRowScorer:
     def __init__(self, detector: Detector, table: SeriesTable, *, own_scales: bool, own_envelope: bool = False) -> None:
         features, members = detector.features, len(detector.member_steps) + 1
         self._detector, self._table = detector, table
+        self._panes = detector.panes
         self._space, self._logs = detector.space, np.empty(features)
         self._evidence = np.empty((3, members, features))  # of the row: signed scores, their sizes, -log10 p
         self._scores, self._sizes, self._neg_log10_p = self._evidence
@@ -66,9 +68,9 @@ class SingleRowScorer:
     def fill(self, slot: int, row: RowForecast) -> None:
         """Fill the next row of a series, which is missing, with its forecast."""
         self._table.pending[slot][row.positions] = row.stored
-        values, panes = row.forecast[0, : self._detector.features], self._detector.panes
-        if panes is not None and row.shared is not None:
-            values = panes.row(row.shared, values)
+        values = row.forecast[0, : self._detector.features]
+        if self._panes is not None and row.shared is not None:
+            values = self._panes.fill(values, row.shared)
         self._table.push_one(slot, row.time, values, missing=True)
 
     def observe(self, slot: int, row: Floats, context: NextRowContext) -> ScoredRow:
@@ -76,15 +78,15 @@ class SingleRowScorer:
 
         Args:
             slot: Slot of the series.
-            row: `(1, features)` raw values, none missing; panes of the features that have them.
+            row: `(1, features)` raw values as of `Monitor.observe`, none missing.
             context: The context of the row. Changed, so it can't be used again.
         """
         values, forecast = row[0], context.row
         self._table.pending[slot][forecast.positions] = forecast.stored
         self._table.push_one(slot, forecast.time, values)
         context.pattern[-1] = values
-        if forecast.shared is not None:
-            row = forecast.shared + row
+        if self._panes is not None and forecast.shared is not None:
+            row = self._panes.add(forecast.shared, row)
             values = row[0]
         p_value, pattern_evidence, factors = self._score(slot, values, context)
         is_outside = self._is_outside(values.tolist())
@@ -115,7 +117,7 @@ class SingleRowScorer:
                 own=own,
             )
 
-        return ScoredRow(row, p_value, is_outside, explain)
+        return ScoredRow(p_value, is_outside, explain, row)
 
     def _score(self, slot: int, row: Floats, context: NextRowContext) -> tuple[float, list[float], Singles | None]:
         """Return the p-value of a row `(features,)`, the evidence of the pattern, and the factors of the series' own scales.

@@ -78,10 +78,10 @@ class Detector:
         calibration: What was learned of ordinary rows.
         space: The space in which residuals are scored.
         training_range: Lowest and highest values of the training range, `(features,)` each.
-        panes: Makes windows of rows that hold panes; None if none do.
+        panes: Adds up panes; None if rows hold whole windows.
 
     Attributes:
-        expectation: Converts forecasts. forecast_buffer: Where forecasts of several steps are stored.
+        expectation: Converts forecasts. forecast_buffer: Where forecasts of several steps are stored. panes: As given.
         pattern_rows: Rows of a pattern, as many as the longer of the two members that look at it takes.
         day_scales: `(DAY_PARTS, horizons, features)` scales of residuals.
         adaptive_scale: How a series moves to its own scales.
@@ -102,7 +102,7 @@ class Detector:
         training_range: tuple[Floats, Floats],
         panes: PaneSums | None = None,
     ) -> None:
-        self.calibration = calibration
+        self.calibration, self.panes = calibration, panes
         self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
         self.panes = panes
@@ -134,9 +134,8 @@ class Detector:
         """Create the detector of a model."""
         low = np.array([feature.training_minimum for feature in manifest.features])
         high = np.array([feature.training_maximum for feature in manifest.features])
-        space = ResidualSpace([feature.kind for feature in manifest.features])
-        panes = PaneSums(manifest.panes, [feature.pane for feature in manifest.features]) if manifest.panes else None
-        return cls(manifest.calibration, space, (low, high), panes)
+        panes = PaneSums([feature.pane for feature in manifest.features], manifest.panes) if manifest.panes else None
+        return cls(manifest.calibration, ResidualSpace([feature.kind for feature in manifest.features]), (low, high), panes)
 
     def table(self, rows: int) -> SeriesTable:
         """Create an empty table for the series that a monitor scores with this detector; `rows` is the length of a window."""

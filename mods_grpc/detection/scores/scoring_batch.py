@@ -16,12 +16,12 @@ class ScoringBatch:
 
     Attributes:
         times: `(n,)` nanoseconds.
-        observed: `(n, features)` raw units, NaN where missing.
+        observed: `(n, features)` raw units, NaN where missing; of whole windows where rows hold panes.
         forecast: `(n, outputs_per_feature * features)` raw units, made one step before.
         pending: `(n, horizons - 1, stored_per_feature * features)` forecasts made more steps before, as stored by `Expectation`;
             NaN where there is none.
         patterns: `(n, rows, features)` raw units, single precision: the last rows, the observed one included, missing values
-            filled.
+            filled; panes where rows hold panes.
         complete: Whether it is known that no value is missing.
     """
 

@@ -1,43 +1,61 @@
-"""Windows from the panes that rows hold: what is observed of a row is its pane and those of the rows before it, added up.
+"""Windows from panes: what a row that holds the count of its window's last slide alone adds up to, with the rows before it.
 
-The order of the additions is that of the rows, so that a row alone, a batch and a run of rows have the same sums to the bit.
+A window of m slides is the sum of m panes: those that it shares with the window one row before, and the one that is new. Panes
+are added in the order of time, oldest first, everywhere, so that results are the same to the bit whichever way a row comes.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Bools, Floats
+
+MAX_VALUE = float(np.finfo(np.float64).max)
 
 
 class PaneSums:
-    """Adds panes up.
+    """Adds up the panes of windows, of the features that have them; the others pass as they are.
 
     Args:
-        panes: Panes of a window, 2 or more.
-        has_panes: Of each feature whether its rows hold panes.
+        has_panes: Of each feature whether its values in rows are panes; at least one is.
+        panes: Rows that make a window, 2 or more.
     """
 
-    def __init__(self, panes: int, has_panes: Sequence[bool]) -> None:
-        self.panes = panes
-        self.has_panes = np.array(has_panes, np.bool_)
-        self._weight = self.has_panes.astype(np.float64)
+    def __init__(self, has_panes: Sequence[bool], panes: int) -> None:
+        self._has_panes: Bools = np.array(has_panes, np.bool_)
+        self._others = np.flatnonzero(~self._has_panes)
+        self._shared_rows = panes - 1
 
-    def shared(self, rows: Floats) -> Floats:
-        """Return what the next window has of panes in the last rows, `(..., features)`; 0 of features without panes.
+    def shared(self, windows: Floats) -> Floats:
+        """Return what the window of the next row shares with the rows before it, `(..., features)`; 0 without panes.
 
         Args:
-            rows: `(..., panes - 1 or more, features)`, oldest first.
+            windows: `(..., rows, features)`, the rows before it, at least m - 1.
         """
-        total = rows[..., 1 - self.panes, :]
-        for back in range(self.panes - 2, 0, -1):
-            total = total + rows[..., -back, :]
-        return np.asarray(total * self._weight)
+        first = windows.shape[-2] - self._shared_rows
+        shared = windows[..., first, :].copy()
+        for row in range(first + 1, windows.shape[-2]):  # not `sum`, which adds pairwise where it is faster
+            shared += windows[..., row, :]
+        if self._others.size:
+            shared[..., self._others] = 0.0
+        return shared
 
-    def window(self, shared: Floats, row: Floats) -> Floats:
-        """Return the window of a row; NaN where the row is. All arguments and the result are `(..., features)`."""
-        return shared + row
+    def add(self, shared: Floats, rows: Floats) -> Floats:
+        """Return the values of the windows of rows, both `(..., features)`; NaN where the row's is. At most the largest number."""
+        windows = np.add(shared, rows)
+        return np.minimum(windows, MAX_VALUE, out=windows)
 
-    def row(self, shared: Floats, window: Floats) -> Floats:
-        """Return the row of a window that was forecast; a pane is at least 0."""
-        return np.where(self.has_panes, np.maximum(window - shared, 0.0), window)
+    def fill(self, forecast: Floats, shared: Floats) -> Floats:
+        """Return the row that a forecast of its window stands for, `(..., features)`: no pane is below 0."""
+        rows = np.subtract(forecast, shared)
+        return np.maximum(rows, 0.0, out=rows, where=self._has_panes)
+
+    def add_all(self, rows: Floats) -> Floats:
+        """Return the windows of all rows of a series, `(length, features)`; NaN where one of the panes is, or is not there."""
+        length, features = rows.shape
+        windows = np.full(rows.shape, np.nan)
+        windows[:, self._others] = rows[:, self._others]
+        if length > self._shared_rows:
+            views = np.lib.stride_tricks.sliding_window_view(rows[:-1], self._shared_rows, axis=0).transpose(0, 2, 1)
+            windows[self._shared_rows :] = self.add(self.shared(views), rows[self._shared_rows :])
+        return windows
