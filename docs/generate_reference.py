@@ -58,6 +58,8 @@ REMEDIES: Mapping[Reason, str] = {
     Reason.HORIZON_INVALID: "Ask for at least one step.",
     Reason.HORIZON_TOO_LONG: "Ask for at most `Model.horizon` steps.",
     Reason.SHAPE_MISMATCH: "Columns of one message must have the lengths that its comments in `protos/` give.",
+    Reason.PANES_MISMATCH: "Set `panes` if rows hold the last slide alone of each feature that has `pane`, as the model needs, "
+    "else not; or name a version that takes the rows that you have.",
     Reason.FEATURE_MISSING: "Send every feature of the model, or mark the value as missing.",
     Reason.FEATURE_UNKNOWN: "Send only the features that `Model.features` lists.",
     Reason.FEATURE_DUPLICATE: "Send each feature once.",

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     HORIZON_INVALID = "HORIZON_INVALID"
     HORIZON_TOO_LONG = "HORIZON_TOO_LONG"
     SHAPE_MISMATCH = "SHAPE_MISMATCH"
+    PANES_MISMATCH = "PANES_MISMATCH"
     FEATURE_MISSING = "FEATURE_MISSING"
     FEATURE_UNKNOWN = "FEATURE_UNKNOWN"
     FEATURE_DUPLICATE = "FEATURE_DUPLICATE"
@@ -146,6 +147,7 @@ class InvalidInputError(ModsError):
             Reason.BATCH_TOO_LARGE,
             Reason.HORIZON_INVALID,
             Reason.SHAPE_MISMATCH,
+            Reason.PANES_MISMATCH,
             Reason.FEATURE_MISSING,
             Reason.FEATURE_UNKNOWN,
             Reason.FEATURE_DUPLICATE,

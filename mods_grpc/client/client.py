@@ -93,6 +93,7 @@ class Client:
         version: int | None = None,
         horizon: int | None = None,
         coverages: Sequence[float] = (),
+        panes: bool = False,
     ) -> ForecastResult:
         """Forecast the next steps of windows.
 
@@ -103,13 +104,15 @@ class Client:
             version: Version of the model; None for the newest that is ready.
             horizon: Number of steps to forecast; None for the model's horizon.
             coverages: Coverages of the prediction intervals, each in (0, 1).
+            panes: Whether the rows hold what was counted in the last slide of each window alone, of the features that have
+                `FeatureInfo.pane`. A model with such features needs it, and understands no other rows.
 
         Raises:
             InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
             OutOfRangeError: The horizon is above the model's.
         """
         reference = encode.encode_model_reference(model, version)
-        request, shape = encode.encode_forecast_request(windows, start_times, reference, horizon, coverages)
+        request, shape = encode.encode_forecast_request(windows, start_times, reference, horizon, coverages, panes=panes)
         response = self._call(lambda channel: channel.inference.Forecast, request)
         starts = to_nanos_array(start_times, "start_times")
         return decode.decode_forecast(response, starts, shape, tuple(request.coverages))
@@ -127,6 +130,7 @@ class Client:
         significance: float | None = None,
         explain: Explain = "anomalies",
         impute_rows: int | None = None,
+        panes: bool = False,
     ) -> DetectResult:
         """Detect anomalies in rows of one series, given the rows before them. The server keeps no state of it.
 
@@ -141,6 +145,8 @@ class Client:
             significance: Report rows with a p-value of at most this, instead of a budget of false alarms.
             explain: Which verdicts come with features and a reason: "none", "anomalies" or "all".
             impute_rows: Longest gap in rows that is filled with the forecast; None for the server's default, 0 for none.
+            panes: Whether the rows hold what was counted in the last slide of each window alone, of the features that have
+                `FeatureInfo.pane`. A model with such features needs it, and understands no other rows.
 
         Raises:
             InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
@@ -151,6 +157,7 @@ class Client:
             sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
             explain=explain,
             impute_rows=impute_rows,
+            panes=panes,
         )
         return decode.decode_detection(self._call(lambda channel: channel.inference.Detect, request))
 
@@ -169,6 +176,7 @@ class Client:
         fixed_level: bool = False,
         own_scales: bool = False,
         own_envelope: bool = False,
+        panes: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
         history: RowHistory | None = None,
@@ -192,6 +200,8 @@ class Client:
                 calibration's. p-values then depend on all rows of a series, not only on the last ones.
             own_envelope: Whether each series is judged by what it usually reaches itself, as soon as it is known well enough.
                 p-values then depend on all rows of a series too.
+            panes: Whether the rows hold what was counted in the last slide of each window alone, of the features that
+                `opened.panes` names. A model with such features needs it, and understands no other rows.
             in_flight: Maximum of unanswered messages. Messages that share a series are never in flight together. Leave it at 1
                 for a live source, because above that a verdict may wait for the next observations.
             resume: How to reconnect; None for `ResumePolicy()`.
@@ -216,6 +226,7 @@ class Client:
             fixed_level=fixed_level,
             own_scales=own_scales,
             own_envelope=own_envelope,
+            panes=panes,
         )
 
         def open_call(series: Sequence[str]) -> DetectCall:

@@ -52,7 +52,10 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureInfo:
-    """A feature of a model; `kind` is "count", "sum", "mean" or "unknown"."""
+    """A feature of a model; `kind` is "count", "sum", "mean" or "unknown".
+
+    `pane` says that rows hold what was counted in the last slide of each window alone; results are of whole windows all the same.
+    """
 
     name: str
     unit: str
@@ -61,6 +64,7 @@ class FeatureInfo:
     kind: str
     training_minimum: float
     training_maximum: float
+    pane: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,6 +56,7 @@ def decode_model(message: model_pb2.Model) -> ModelInfo:
             kind=_KINDS.get(feature.kind, "unknown"),
             training_minimum=feature.training_minimum,
             training_maximum=feature.training_maximum,
+            pane=feature.pane,
         )
         for feature in message.features
     )

@@ -82,6 +82,8 @@ def encode_forecast_request(
     model: inference_pb2.ModelReference,
     horizon: int | None,
     coverages: Sequence[float],
+    *,
+    panes: bool = False,
 ) -> tuple[inference_pb2.ForecastRequest, tuple[int, int, int]]:
     """Encode windows as a request in columns, and return it with their shape `(n, rows, features)`.
 
@@ -101,7 +103,11 @@ def encode_forecast_request(
     numbers, missing = mask_nan(values)
     batch = values_pb2.WindowBatch(start_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing))
     request = inference_pb2.ForecastRequest(
-        model=model, batch=batch, horizon=require_uint32(horizon, "horizon"), coverages=[float(c) for c in coverages]
+        model=model,
+        batch=batch,
+        horizon=require_uint32(horizon, "horizon"),
+        coverages=[float(c) for c in coverages],
+        panes=panes,
     )
     return request, (count, rows, features)
 
@@ -126,6 +132,7 @@ def encode_detect_request(
     sensitivity: inference_pb2.Sensitivity | None,
     explain: Explain,
     impute_rows: int | None,
+    panes: bool = False,
 ) -> inference_pb2.DetectRequest:
     """Encode a request to detect anomalies in one series.
 
@@ -138,6 +145,7 @@ def encode_detect_request(
         sensitivity=sensitivity,
         explain=encode_explain(explain),
         gap_policy=encode_gap_policy(impute_rows),
+        panes=panes,
     )
 
 
@@ -152,6 +160,7 @@ def encode_stream_config(
     fixed_level: bool,
     own_scales: bool,
     own_envelope: bool,
+    panes: bool = False,
 ) -> inference_pb2.StreamConfig:
     """Encode the first message of a stream.
 
@@ -171,6 +180,7 @@ def encode_stream_config(
         fixed_level=fixed_level,
         own_scales=own_scales,
         own_envelope=own_envelope,
+        panes=panes,
     )
 
 

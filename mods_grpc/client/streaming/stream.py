@@ -29,7 +29,8 @@ class OpenedStream:
     """The server's answer when the stream was opened, or reopened last.
 
     `false_alarms_per_day` is the significance level as a budget; 0 if the server doesn't say it. `series_held` is the number of
-    series of this sensor that the server had state of, `resumed` whether it had any.
+    series of this sensor that the server had state of, `resumed` whether it had any. `panes` are the features of which rows hold
+    what was counted in the last slide of each window alone.
     """
 
     features: tuple[str, ...]
@@ -40,6 +41,7 @@ class OpenedStream:
     false_alarms_per_day: float
     resumed: bool
     series_held: int
+    panes: tuple[str, ...] = ()
 
 
 class DetectStream(Iterator[Verdict]):
@@ -89,6 +91,7 @@ class DetectStream(Iterator[Verdict]):
             false_alarms_per_day=opened.false_alarms_per_day,
             resumed=opened.state == inference_pb2.STATE_ORIGIN_RESUMED,
             series_held=opened.series_held,
+            panes=tuple(name for name, pane in zip(opened.features, opened.pane, strict=False) if pane),
         )
 
     def __iter__(self) -> "DetectStream":

@@ -54,7 +54,7 @@ class FullWindowScorer:
         """Apply and score one row `(features,)` each of n series.
 
         Returns:
-            The forecasts of the rows, `(n, outputs_per_feature * features)`, what was observed, `(n, features)`, and their scores.
+            The forecasts of the rows, `(n, outputs_per_feature * features)`; what was observed, `(n, features)`; their scores.
 
         Raises:
             ModelOutputError: As `steps`; no series was changed.

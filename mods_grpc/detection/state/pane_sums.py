@@ -41,7 +41,7 @@ class PaneSums:
         return shared
 
     def add(self, shared: Floats, rows: Floats) -> Floats:
-        """Return the values of the windows of rows, both `(..., features)`; NaN where the row's is. At most the largest number."""
+        """Return the windows of rows, both `(..., features)`: at most the largest number, NaN where the row has none."""
         windows = np.add(shared, rows)
         return np.minimum(windows, MAX_VALUE, out=windows)
 
@@ -52,10 +52,9 @@ class PaneSums:
 
     def add_all(self, rows: Floats) -> Floats:
         """Return the windows of all rows of a series, `(length, features)`; NaN where one of the panes is, or is not there."""
-        length, features = rows.shape
         windows = np.full(rows.shape, np.nan)
         windows[:, self._others] = rows[:, self._others]
-        if length > self._shared_rows:
+        if len(rows) > self._shared_rows:
             views = np.lib.stride_tricks.sliding_window_view(rows[:-1], self._shared_rows, axis=0).transpose(0, 2, 1)
             windows[self._shared_rows :] = self.add(self.shared(views), rows[self._shared_rows :])
         return windows

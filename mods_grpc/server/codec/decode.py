@@ -234,10 +234,10 @@ def decode_impute_rows(message: pb.GapPolicy, default: int, limit: int) -> int:
     return rows
 
 
-def find_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
-    """Find the model that a request refers to.
+def find_model(repository: Repository, reference: pb.ModelReference, panes: bool) -> LoadedModel:
+    """Find the model that a request refers to, whose rows hold panes or whole windows.
 
     Raises:
         ModsError: As `Repository.serving`.
     """
-    return repository.serving(reference.name, reference.version if reference.HasField("version") else None)
+    return repository.serving(reference.name, reference.version if reference.HasField("version") else None, panes)

@@ -88,6 +88,7 @@ def encode_opened(
         series_held=series_held,
         limits=limits,
         last_observe_time_unix_nano=last_times.tolist(),
+        pane=[feature.pane for feature in manifest.features] if manifest.panes else (),
     )
 
 

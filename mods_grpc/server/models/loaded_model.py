@@ -77,10 +77,12 @@ class LoadedModel:
 
     @cached_property  # one tuple, which all streams of the version refer to
     def grid(self) -> Any:
-        """Features and time grid. Versions with equal grids can continue each other's windows."""
+        """Features, what rows hold of them, and time grid. Versions with equal grids can continue each other's windows."""
         manifest = self.manifest
         features = tuple((feature.name, feature.unit, feature.kind) for feature in manifest.features)
-        return (features, manifest.slide_seconds, manifest.window_seconds)
+        grid = (features, manifest.slide_seconds, manifest.window_seconds)
+        # without panes as in the state files of versions that don't know them
+        return (*grid, tuple(feature.pane for feature in manifest.features)) if manifest.panes else grid
 
     def can_continue(self, other: "LoadedModel") -> bool:
         """Return whether this version can continue the windows of another one."""

@@ -71,8 +71,9 @@ class Reloader:
         loop = asyncio.get_running_loop()
         while (entry := self._repository.next_pending()) is not None:
             result = await loop.run_in_executor(self._thread, self._repository.load, entry)
-            with contextlib.suppress(ModsError):  # a pool thread may be using the series that the new version takes over
-                await self._repository.serving(entry.name, None).series.lock.wait_idle()
+            for panes in (False, True):
+                with contextlib.suppress(ModsError):  # a pool thread may be using the series that the new version takes over
+                    await self._repository.serving(entry.name, None, panes).series.lock.wait_idle()
             self._repository.install(entry, result)
             del result
             await loop.run_in_executor(self._thread, trim_malloc)

@@ -1,8 +1,9 @@
 """The models of the repository: versions in memory, looked up by name and number, swapped while calls are in progress.
 
-The newest version that loaded is READY and answers requests that name no version. Older ones are RETIRED: up to a limit they stay
-in memory for streams that pinned them, and for a rollback when the newest folder is deleted. A version that can't be loaded is
-FAILED with its reason, and is tried again only after its files have changed.
+The newest version that loaded is READY and answers requests that name no version. A version whose rows hold panes would misread
+rows of whole windows, and the other way round: so of each kind the newest is READY. Older ones are RETIRED: up to a limit they
+stay in memory for streams that pinned them, and for a rollback when the newest folder is deleted. A version that can't be loaded
+is FAILED with its reason, and is tried again only after its files have changed.
 
 Methods that change something belong to the event loop's thread; the others may be called from any thread.
 """
@@ -26,6 +27,7 @@ from mods_grpc.server.models.versions import (
     fingerprint_files,
     fingerprint_folder,
     make_not_serving_error,
+    require_rows,
 )
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import hand_over
@@ -38,7 +40,8 @@ class Repository:
 
     Args:
         loader: Loads versions from the repository's folder.
-        versions_kept: Versions of a model kept in memory, the serving one included.
+        versions_kept: Versions of a model kept in memory, the serving one included; besides these, the one that serves rows of
+            the other kind.
 
     Attributes:
         generation: Increases whenever a model's serving version changes, or series move; see `subscribe`.
@@ -50,7 +53,9 @@ class Repository:
         self._loader = loader
         self._versions_kept = versions_kept
         self._entries: dict[VersionKey, VersionEntry] = {}
-        self._serving_cache: dict[tuple[str, int | None], LoadedModel] = {}  # results of `serving` until something changes
+        self._serving_cache: dict[
+            tuple[str, int | None, bool | None], LoadedModel
+        ] = {}  # results of `serving` until something changes
         self._last_scan: Mapping[VersionKey, Fingerprint] = {}
         self.generation = 0
         self._listeners: list[Callable[[], None]] = []
@@ -98,9 +103,9 @@ class Repository:
             if entry is None or (entry.state is VersionState.FAILED and entry.fingerprint != fingerprint):
                 self._entries = {**self._entries, key: VersionEntry(name=key[0], version=key[1], fingerprint=fingerprint)}
         for key in [key for key in self._entries if key not in scan and key not in self._last_scan]:
-            previous = self._serving_model(key[0])
+            previous = self._serving_models(key[0])
             entry = self._entries[key]
-            if entry.loaded is previous and self._waits_for_replacement(entry):
+            if entry.loaded is previous.get(bool(entry.takes_panes)) and self._waits_for_replacement(entry):
                 continue  # removed by a later scan
             self._entries = {other_key: other for other_key, other in self._entries.items() if other_key != key}
             logger.info("model_withdrawn", extra={"model": key[0], "version": key[1], "state": entry.state.name})
@@ -140,8 +145,12 @@ class Repository:
             self._report(waiting)
 
     def _report(self, waiting: ModelSeries) -> None:
-        is_served = self._serving_model(waiting.name) is not None
-        reason = "the features or the time grid of the model have changed" if is_served else "the model is not served"
+        is_served = bool(self._serving_models(waiting.name))
+        reason = (
+            "the features, what rows hold of them, or the time grid of the model have changed"
+            if is_served
+            else "the model is not served"
+        )
         if waiting.pinned:
             reason = "streams have pinned a version that is not in memory"
         fields = {"model": waiting.name, "version": waiting.version, "series": len(waiting.series), "reason": reason}
@@ -150,6 +159,7 @@ class Repository:
     def _waits_for_replacement(self, entry: VersionEntry) -> bool:
         """Return whether a deleted version must serve until another one, which can replace it, is loaded."""
         others = [other for other in self.entries() if other.name == entry.name and other is not entry]
+        others = [other for other in others if other.takes_panes in (entry.takes_panes, None)]
         if entry.loaded is None or any(other.loaded for other in others):
             return False
         loadable = [other for other in others if other.state in (VersionState.LOADING, VersionState.RETIRED)]
@@ -169,7 +179,7 @@ class Repository:
         """Apply the result of `load`, unless the version was withdrawn meanwhile."""
         if self._entries.get((entry.name, entry.version)) is not entry:
             return
-        previous = self._serving_model(entry.name)
+        previous = self._serving_models(entry.name)
         entry.description = VersionDescription.of(result.manifest) if result.manifest else None
         entry.digest = result.digest
         entry.loaded, entry.failure = result.loaded, result.failure
@@ -201,16 +211,23 @@ class Repository:
         """Cancel a load in progress."""
         self._loader.cancel()
 
-    def _serving_model(self, name: str) -> LoadedModel | None:
-        return next((entry.loaded for entry in self.entries() if entry.name == name and entry.state is VersionState.READY), None)
+    def _serving_models(self, name: str) -> dict[bool, LoadedModel]:
+        """Return the versions of a model that serve, by whether they take panes."""
+        ready = [entry for entry in self.entries() if entry.name == name and entry.state is VersionState.READY]
+        return {bool(entry.takes_panes): entry.loaded for entry in ready if entry.loaded}
 
-    def _promote(self, name: str, previous: LoadedModel | None) -> None:
-        """Make the newest loaded version serve, hand the series that it can continue over to it, and drop the oldest versions."""
+    def _promote(self, name: str, previous: Mapping[bool, LoadedModel]) -> None:
+        """Make the newest loaded version serve, hand the series that it can continue over to it, and drop the oldest versions.
+
+        The newest of those that take panes, and of those that take whole windows. `previous` are those that served before.
+        """
         versions = [entry for entry in self.entries() if entry.name == name]
         loaded = [entry for entry in versions if entry.loaded]
+        serving: dict[bool, VersionEntry] = {}
         for rank, entry in enumerate(loaded):
-            entry.state = VersionState.RETIRED if rank else VersionState.READY
-            if rank >= self._versions_kept and entry.loaded:
+            is_newest = serving.setdefault(bool(entry.takes_panes), entry) is entry
+            entry.state = VersionState.READY if is_newest else VersionState.RETIRED
+            if rank >= self._versions_kept and not is_newest and entry.loaded:
                 self._dropped_evictions.update(entry.loaded.series.evicted)
                 entry.loaded = None
         held = len(loaded[: self._versions_kept])
@@ -218,21 +235,30 @@ class Repository:
             if entry.loaded or entry.state is VersionState.FAILED:
                 continue
             newer = not loaded or entry.version > loaded[0].version
-            entry.state = VersionState.LOADING if newer or held < self._versions_kept else VersionState.RETIRED
+            # clients that know no panes need a version without, however old it is
+            is_needed = True in serving and False not in serving and not entry.takes_panes
+            is_wanted = newer or is_needed or held < self._versions_kept
+            entry.state = VersionState.LOADING if is_wanted else VersionState.RETIRED
             held += 0 if newer else 1
-        current = loaded[0].loaded if loaded else None
+        changed = [self._replace(name, previous.get(panes), serving.get(panes)) for panes in (False, True)]
+        if any(changed):
+            self._advance()
+
+    def _replace(self, name: str, previous: LoadedModel | None, entry: VersionEntry | None) -> bool:
+        """Hand the series of the version that served over to the one that serves now; return whether that is another one."""
+        current = entry.loaded if entry else None
         if current is previous:
-            return
+            return False
         if previous is not None and current is not None and current.can_continue(previous):
             with previous.series.lock.thread_lock, current.series.lock.thread_lock:
                 hand_over(previous.series, current.series, same_model=current.digest == previous.digest)
         elif previous is not None and (waiting := self.unserved.keep(previous)) is not None:
             self._report(waiting)
-        if current is not None:
+        if current is not None and entry is not None:
             self.unserved.hand_to(current)
-            fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
+            fields = {"model": name, "version": entry.version, "digest": entry.digest[:12]}
             logger.info("model_serving", extra=fields)
-        self._advance()
+        return True
 
     def entries(self) -> Iterator[VersionEntry]:
         """Yield all versions, sorted by name, newest first."""
@@ -245,22 +271,25 @@ class Repository:
         states = {entry.state for entry in self._entries.values()}
         return VersionState.LOADING not in states and VersionState.READY in states
 
-    def find(self, name: str, version: int | None) -> VersionEntry:
+    def find(self, name: str, version: int | None, panes: bool | None = None) -> VersionEntry:
         """Find a version, as `find_version` does."""
-        return find_version(self._entries, name, version)
+        return find_version(self._entries, name, version, panes)
 
-    def serving(self, name: str, version: int | None) -> LoadedModel:
+    def serving(self, name: str, version: int | None, panes: bool | None = None) -> LoadedModel:
         """Return a version that is in memory; arguments as for `find`.
 
         Raises:
-            InvalidInputError, ModelNotFoundError: As `find`.
+            InvalidInputError, ModelNotFoundError: As `find`; or PANES_MISMATCH, as `require_rows`.
             ModelUnavailableError: It is still loading.
             ModelUnusableError: It failed to load, or was replaced and is no longer in memory.
         """
         cache = self._serving_cache  # bound once: another thread may fill a cache that the loop has replaced meanwhile
-        if (name, version) not in cache:
-            entry = self.find(name, version)
+        key = name, version, panes
+        if key not in cache:
+            entry = self.find(name, version, panes)
+            if panes is not None:
+                require_rows(entry, panes, named=version is not None)
             if entry.loaded is None:
                 raise make_not_serving_error(entry)
-            cache[name, version] = entry.loaded
-        return cache[name, version]
+            cache[key] = entry.loaded
+        return cache[key]

@@ -40,7 +40,7 @@ class VersionState(IntEnum):
 class VersionDescription:
     """What listings say of a version, as in its manifest. The rest of that, its calibration, is large.
 
-    `smallest_p_value` is the smallest that the calibration can give.
+    `smallest_p_value` is the smallest that the calibration can give. `panes` is 0 if rows hold whole windows.
     """
 
     features: tuple[FeatureSpec, ...]
@@ -48,6 +48,7 @@ class VersionDescription:
     horizon: int
     window_seconds: int
     slide_seconds: int
+    panes: int
     architecture: str
     parameters: int
     created: str
@@ -85,9 +86,23 @@ class VersionEntry:
     loaded: LoadedModel | None = field(default=None, repr=False)
     fingerprint: Fingerprint = ()
 
+    @property
+    def takes_panes(self) -> bool | None:
+        """Whether its rows hold panes of a feature; None while that is not known."""
+        return None if self.description is None else self.description.panes > 0
 
-def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version: int | None) -> VersionEntry:
-    """Find a version. An empty name means the only model, a version of None the newest that is ready.
+
+def find_version(
+    entries: Mapping[VersionKey, VersionEntry], name: str, version: int | None, panes: bool | None = None
+) -> VersionEntry:
+    """Find a version.
+
+    Args:
+        entries: All versions of all models.
+        name: Name of the model; empty for the only one.
+        version: Number of the version; None for the newest that is ready.
+        panes: Whether rows hold panes: a version that does not take them is found only if it is named, or if none takes them
+            that is ready or may yet be. None for any version.
 
     Raises:
         InvalidInputError: MODEL_NAME_INVALID.
@@ -112,7 +127,38 @@ def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version:
             raise ModelNotFoundError(Reason.MODEL_NOT_FOUND, f"model {name} has no version {version}", actual=f"{name}/{version}")
         return versions[version]
     ready = [number for number, entry in versions.items() if entry.state is VersionState.READY]
+    if panes is not None and ready:
+        fitting = [number for number in ready if versions[number].takes_panes is panes]
+        loading = [number for number, entry in versions.items() if entry.state is VersionState.LOADING]
+        ready = fitting or [number for number in loading if versions[number].takes_panes in (panes, None)] or ready
     return versions[max(ready or versions)]
+
+
+def require_rows(entry: VersionEntry, panes: bool, *, named: bool) -> None:
+    """Require a version to take rows that hold panes, or that hold whole windows.
+
+    Args:
+        entry: The version.
+        panes: Whether the rows hold panes.
+        named: Whether the request names the version.
+
+    Raises:
+        InvalidInputError: PANES_MISMATCH, it takes the other ones, by which these would be misread.
+    """
+    if entry.takes_panes is None or entry.takes_panes is panes:
+        return
+    model, version = f"model {entry.name}", f"version {entry.version}"
+    if panes and named:
+        text = f"{version} of {model} takes whole windows; send such rows and leave panes out, or name a version that takes panes"
+    elif panes:
+        text = f"no ready version of {model} takes panes, which {version} would misread; send whole windows and leave panes out"
+    else:
+        text = (
+            f"{version} of {model} takes panes: of each feature with `pane`, rows hold what was counted in the last slide of "
+            "their window alone; send such rows and set panes"
+        )
+        text += ", or name a version that takes whole windows" if named else f", as no ready version of {model} takes windows"
+    raise InvalidInputError.for_field("panes", Reason.PANES_MISMATCH, text, actual=str(panes).lower())
 
 
 def make_not_serving_error(entry: VersionEntry) -> ModsError:

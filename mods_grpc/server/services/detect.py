@@ -27,7 +27,7 @@ class DetectServicer:
         Raises:
             ModsError: The request is invalid, or its model can't answer.
         """
-        model = find_model(self.repository, request.model)
+        model = find_model(self.repository, request.model, request.panes)
         valid = decode_detect_request(request, model, self.config)
         table = model.series.table.empty_like()
         verdicts = model.monitor(table).observe(
@@ -43,7 +43,7 @@ class DetectServicer:
     def estimate_seconds(self, request: pb.DetectRequest) -> float:
         """Return how long a request is expected to take; 0 where it will be refused."""
         try:
-            model = find_model(self.repository, request.model)
+            model = find_model(self.repository, request.model, request.panes)
         except ModsError:
             return 0.0
         bytes_per_row = len(model.feature_names) * FLOAT64_BYTES

@@ -24,7 +24,7 @@ class ForecastServicer:
         Raises:
             ModsError: The request is invalid, or its model can't answer.
         """
-        valid = decode_forecast_request(request, find_model(self.repository, request.model), self.config)
+        valid = decode_forecast_request(request, find_model(self.repository, request.model, request.panes), self.config)
         return encode_forecast_response(request, valid, valid.model.forecast(valid.windows, valid.last_row_times))
 
     async def forecast_batched(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
@@ -33,7 +33,7 @@ class ForecastServicer:
         Raises:
             ModsError: The request is invalid, or its model can't answer.
         """
-        model = find_model(self.repository, request.model)
+        model = find_model(self.repository, request.model, request.panes)
         valid = decode_forecast_request(request, model, self.config)
         if model.micro_batcher is None:
             forecasts = model.forecast(valid.windows, valid.last_row_times)
@@ -44,7 +44,7 @@ class ForecastServicer:
     def estimate_seconds(self, request: pb.ForecastRequest) -> float:
         """Return how long a request is expected to take; 0 where it will be refused."""
         try:
-            model = find_model(self.repository, request.model)
+            model = find_model(self.repository, request.model, request.panes)
         except ModsError:
             return 0.0
         bytes_per_window = model.manifest.rows * len(model.feature_names) * FLOAT64_BYTES

@@ -90,6 +90,7 @@ def _encode_model(entry: VersionEntry) -> pb.Model:
             kind=KINDS[feature.kind],
             training_minimum=feature.training_minimum,
             training_maximum=feature.training_maximum,
+            pane=feature.pane,
         )
     message.window_rows = description.rows
     message.horizon = description.horizon

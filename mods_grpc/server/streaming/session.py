@@ -146,7 +146,7 @@ class StreamSession:
         return self._response_prefix + response.SerializeToString()
 
     async def _open(self, opening: pb.StreamConfig) -> bytes:
-        model, sensor = await find_unlocked_model(self._repository, opening.model), self._identity.name
+        model, sensor = await find_unlocked_model(self._repository, opening.model, opening.panes), self._identity.name
         require_enum_value(opening.explain, EXPLAIN_VALUES, "config.explain")
         if opening.sensor:
             raise_violations([check_name(opening.sensor, "config.sensor")])
@@ -229,7 +229,7 @@ class StreamSession:
             return self._bind(self._scorer.model)
         name = self._model_name
         try:
-            model = self._repository.serving(name, None)
+            model = self._repository.serving(name, None, self._opening.panes)
         except ModsError:
             raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
         if model.grid != self._grid:
@@ -394,16 +394,16 @@ class StreamSession:
             )
 
 
-async def find_unlocked_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
+async def find_unlocked_model(repository: Repository, reference: pb.ModelReference, panes: bool) -> LoadedModel:
     """Find the model that a stream refers to, once the job in progress on its series has ended and its reply is stored.
 
     Raises:
         ModsError: As `Repository.serving`.
     """
-    model = find_model(repository, reference)
+    model = find_model(repository, reference, panes)
     while model.series.lock.held:
         await model.series.lock.wait_idle()
-        previous, model = model, find_model(repository, reference)
+        previous, model = model, find_model(repository, reference, panes)
         if model is previous:
             break
     return model
