@@ -1,6 +1,7 @@
 """The client library: `Client`, its results, and streams that reconnect by themselves."""
 
 from mods_grpc.client.client import Client
+from mods_grpc.client.pane_recovery import PaneRecovery, PaneState
 from mods_grpc.client.results import (
     DetectResult,
     Episode,
@@ -35,6 +36,8 @@ __all__ = [
     "Observation",
     "ObservationBatch",
     "OpenedStream",
+    "PaneRecovery",
+    "PaneState",
     "ResumePolicy",
     "RowHistory",
     "ServedModel",
