@@ -1,10 +1,10 @@
 """Panes of a source that has sliding windows only, where they follow from the windows exactly.
 
 A window is the sum of its m panes, so u(t) = x(t) - x(t-1) + u(t-m): what remains open are the m panes of the first window.
-None of them can be below 0, nor can any that follow from them: the lowest number that the recursion from 0 reaches in a phase is a
-lower bound of the pane that this phase began with. The sum of these panes is the first window. Where the bounds add up to it,
-every pane is at its bound, and all panes are exact from then on; a window of 0 is the simplest case. Quiet series get there within
-hours. One that is never quiet does not, and its panes stay unknown: they have to be counted at the source.
+None of them can be below 0, nor can any that follow from them: the lowest number that the recursion from 0 reaches in a phase
+is a lower bound of the pane that this phase began with. The sum of these panes is the first window. Where the bounds add up to
+it, every pane is at its bound, and all panes are exact from then on; a window of 0 is the simplest case. Quiet series get there
+within hours. One that is never quiet does not, and its panes stay unknown: they have to be counted at the source.
 """
 
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ class PaneRecovery:
         numbers = self._numbers.get(series)
         if numbers is None:
             return np.zeros(self._features, np.bool_)
-        return np.abs(self._slack(numbers)) <= SLACK * numbers[-1]
+        return np.asarray(np.abs(self._slack(numbers)) <= SLACK * numbers[-1])
 
     def forget(self, series: str) -> None:
         """Drop the state of a series, if there is any."""

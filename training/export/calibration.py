@@ -51,7 +51,7 @@ def calibrate_parts(
     return calibrate(
         forecast,
         to_nanoseconds(joined.series.times),
-        joined.series.values,
+        joined.series.rows,
         training=joined.earlier,
         calibration=joined.later,
         kinds=[feature.kind for feature in series.features],
@@ -61,8 +61,7 @@ def calibrate_parts(
         levels=levels,
         small_values=[find_small_value(feature.unit) for feature in series.features],
         members=joined.members,
-        seen=joined.series.rows,
-        panes=PaneSums(series.panes, [feature.pane for feature in series.features]) if series.panes else None,
+        panes=PaneSums([feature.pane for feature in series.features], series.panes) if series.panes else None,
     )
 
 

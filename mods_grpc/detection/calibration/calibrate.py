@@ -151,7 +151,6 @@ class ResidualRecorder:
         self.expectation = expectation
         self.forecast_buffer = forecast_buffer
         self.pattern_rows = pattern_rows
-        self.panes = panes
         self.batches: list[ScoringBatch] = []
 
     def extremal_index_at(self, _: float, /) -> float:
@@ -177,12 +176,12 @@ def _replay(record: SeriesRecord, part: slice, recorder: ResidualRecorder) -> Sc
     times, values = record.times[first : part.stop], record.inputs[first : part.stop]
     stored = recorder.expectation.stored_per_feature
     table = SeriesTable(record.rows, features, int(buffer.delays.sum()), stored_per_feature=stored)
-    present = np.flatnonzero(~np.isnan(rows).all(axis=1))
+    present = np.flatnonzero(~np.isnan(values).all(axis=1))
     monitor = Monitor(recorder, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=1)
     monitor.observe(
         np.full(present.size, table.allocate(), np.intp),
         times[present],
-        rows[present],
+        values[present],
         reported=np.ones(present.size, np.bool_),
         significance=0.5,
         impute_rows=IMPUTE_ROWS,

@@ -79,7 +79,6 @@ class FullWindowScorer:
         chunks = self.chunking.run(forecast_chunk, len(slots))
         table.store_pending(slots, positions, np.concatenate([stored for _, stored, _ in chunks]))  # changes start here
         table.push(slots, times, values)
-        observed = values if panes is None else np.concatenate([batch.observed for batch, _, _ in chunks])
         forecasts = np.concatenate([batch.forecast for batch, _, _ in chunks])
         observed = values if panes is None else np.concatenate([batch.observed for batch, _, _ in chunks])
         results = [result for _, _, result in chunks if result is not None]

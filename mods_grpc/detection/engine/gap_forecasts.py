@@ -143,12 +143,6 @@ class RunForecasts:
             if observed.size:
                 views = np.lib.stride_tricks.sliding_window_view(run.values, pattern_rows, axis=0).transpose(0, 2, 1)
                 patterns[run.observation_index[observed]] = views[run.held + observed - pattern_rows + 1]
-                if self._panes is not None:
-                    before = self._panes.panes - 1
-                    views = np.lib.stride_tricks.sliding_window_view(run.values, before, axis=0).transpose(0, 2, 1)
-                    shared = self._panes.shared(views[run.held + observed - before])
-                    index = run.observation_index[observed]
-                    values[index] = self._panes.window(shared, values[index])
 
     def pending(self, index: int) -> Singles:
         """Return the stored forecasts after a run, as the table holds them."""

@@ -224,8 +224,6 @@ class Monitor:
             if panes is not None:
                 observed[full] = panes.add(panes.shared(windows), values[full])
             patterns[full] = pattern_windows(windows, values[full], pattern_rows)
-            if panes is not None:
-                observed[full] = panes.window(panes.shared(windows), values[full])
             steps = self._steps_in_chunks(windows, times[full] - self._slide)
             verdicts.forecast[full] = steps[:, 0]
         forecasts.fill(self._steps_in_chunks)

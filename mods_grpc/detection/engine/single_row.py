@@ -22,7 +22,6 @@ from mods_grpc.detection.state.series_table import SeriesTable
 class ScoredRow(NamedTuple):
     """The scores of a row, and what was observed; as in Verdict."""
 
-    observed: Floats
     p_value: float
     out_of_distribution: bool
     explain: Callable[[], Explanation]

@@ -105,7 +105,6 @@ class Detector:
         self.calibration, self.panes = calibration, panes
         self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
-        self.panes = panes
         self.forecast_buffer = ForecastBuffer(calibration.stored_steps())
         self.member_steps = np.searchsorted(calibration.stored_steps(), calibration.horizons)
         self.pattern = PcaScore(calibration.pattern) if calibration.pattern else None
