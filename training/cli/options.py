@@ -127,14 +127,15 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         metavar="A,B",
         help='features whose empty cells mean "no event" and become 0',
     )
-    group.add_argument(
-        "--panes",
-        type=parse_optional_text,
-        default="",
-        metavar="A,B",
-        help="features of which the model sees the count of each window's last slide alone, and forecasts what is not known yet "
-        "of the next windows; auto: all counts and sums that have it (default: none)",
-    )
+    if ranges:
+        group.add_argument(
+            "--panes",
+            type=parse_optional_text,
+            default="",
+            metavar="A,B",
+            help="features of which the model sees the count of each window's last slide alone, and forecasts what is not known "
+            "yet of the next windows; auto: all counts and sums that have it (default: none)",
+        )
     group.add_argument(
         "--panes-csv",
         type=parse_optional_text,

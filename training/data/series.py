@@ -123,6 +123,12 @@ class Series:
             filled[name] = interpolate_gaps(values[:, index], limit)
         return replace(self, values=values, report=replace(self.report, interpolated=filled))
 
+    def without_panes(self) -> "Series":
+        """Return the series with whole windows in its rows."""
+        features = tuple(replace(feature, pane=False) for feature in self.features)
+        report = replace(self.report, exact_panes={}, estimated_panes={}, impossible_panes={}, panes_behind=0)
+        return replace(self, features=features, rows=self.values, report=report)
+
     def exclude(self, intervals: Sequence[Interval]) -> "Series":
         """Return the series with all rows in the intervals masked, so that no window touches them."""
         masked = np.zeros(len(self.times), dtype=np.bool_)

@@ -89,12 +89,15 @@ class SourceConfig:
     def from_manifest(cls, manifest: Manifest, options: Mapping[str, object]) -> "SourceConfig":
         """Make the options of a published model's training run, replaced by those of `options` that are not None or "".
 
+        Which features have panes is always that of the model.
+
         Raises:
             DataError: The options contradict each other.
         """
         names = {field.name for field in fields(cls)}
         values: dict[str, object] = {key: value for key, value in manifest.hyper_parameters.items() if key in names}
         values |= {key: value for key, value in options.items() if key in names and value not in (None, "")}
+        values["panes"] = ",".join(feature.name for feature in manifest.features if feature.pane)
         for layout, place in (("series_column", "csv"), ("series_folders", "datapool")):
             if not values.get(place):
                 values.pop(layout, None)

@@ -7,6 +7,7 @@ import numpy as np
 
 from mods_grpc.array_types import Floats
 from mods_grpc.errors import DataError
+from training.data.panes.recovery import AUTO
 from training.data.series import PartRows, Series
 from training.data.source import SourceConfig, load_series
 from training.data.windows import PARTS, Samples, make_samples, split_series
@@ -40,7 +41,9 @@ def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
     series = load_series(source, ranges.span)
     if model.transform == "log1p":
         _refuse_negative_values(series)
-    if series.panes > model.rows:
+    if series.panes > model.rows and source.panes == AUTO:
+        series = series.without_panes()
+    elif series.panes > model.rows:
         raise DataError(
             f"sequence_len is {model.sequence_len}, and a window has {series.panes} panes; lengthen it or give no panes"
         )
