@@ -56,7 +56,12 @@ class ServerConfig:
     otlp_endpoint: str = _option("", "OTLP collector for traces: http(s)://host:port; empty for none")
     provider: str = _option("auto", "ONNX Runtime execution provider; only auto allows a fallback", choices=PROVIDERS)
     reload_seconds: float = _option(1.0, "interval of scans for new versions in the repository; 0 for none")
-    versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included", minimum=2, maximum=1_000)
+    versions_kept: int = _option(
+        2,
+        "versions of a model kept in memory, the serving one included; the one that serves the other kind of rows comes on top",
+        minimum=2,
+        maximum=1_000,
+    )
     canary: bool = _option(True, "load each version in a child process first")
     canary_memory_mib: int = _option(4096, "memory limit of that child process in MiB", minimum=64)
     canary_seconds: float = _option(60.0, "time limit of that child process", minimum=0.1, maximum=86_400)

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mods_grpc.detection import Detector, Monitor, Outcome
+from mods_grpc.detection import Detector, Monitor, Outcome, PaneSums
 from mods_grpc.detection.engine.chunking import Chunking
 from mods_grpc.detection.engine.prefetch import PrefetchCache
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from mods_grpc.detection.state.pane_sums import PaneSums
 from tests.support.models.panes import HAS_PANES, PANE_CALIBRATION, PANES, forecast_panes, make_pane_manifest
 from tests.support.models.tiny import LEVELS, ROWS, SLIDE
 from tests.support.monitors import assert_same, copy_state, join_columns, make_times, observe, read_columns

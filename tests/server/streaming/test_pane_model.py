@@ -13,8 +13,9 @@ from mods_grpc.server.config import TRANSPORTS
 from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2_grpc
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
+from tests.server.models.test_canary import load_with_canary
 from tests.support.loaded_repository import load_repository, read_states
-from tests.support.models.panes import HAS_PANES, PANES, forecast_panes, publish_panes
+from tests.support.models.panes import HAS_PANES, PANES, forecast_panes, make_pane_graph, publish_panes
 from tests.support.models.tiny import FEATURES, LEVELS, ROWS, SLIDE, forecast_mean, publish_tiny
 from tests.support.rpc.client import (
     Stream,
@@ -208,6 +209,15 @@ def test_a_version_that_takes_whole_windows_stays_in_memory_however_many_take_pa
     assert repository.serving("tiny", None, False).manifest.version == 1
     assert repository.serving("tiny", None, True).manifest.version == 4
     assert repository.serving("tiny", None).manifest.version == 4
+
+
+def test_the_canary_loads_a_version_that_takes_panes_and_parity_is_checked(tmp_path):
+    publish_panes(tmp_path, version=1)
+    publish_panes(tmp_path, version=2, model=make_pane_graph((True, True)))
+    outcomes = load_with_canary(tmp_path)
+    assert outcomes[1] == (READY, "")
+    assert outcomes[2][0] is VersionState.FAILED
+    assert "parity" in outcomes[2][1]
 
 
 def test_state_that_outlives_the_process_is_continued_by_a_version_that_reads_it(tmp_path):

@@ -12,8 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.artifact import publish
-from mods_grpc.detection import calibrate
-from mods_grpc.detection.state.pane_sums import PaneSums
+from mods_grpc.detection import PaneSums, calibrate
 from tests.support.models.tiny import FEATURES, HORIZON, LEVELS, ROWS, SLIDE, make_manifest
 
 PANES = 3
