@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats
-from mods_grpc.cli.arguments import add_command, connection_arguments, open_client, table_arguments
+from mods_grpc.cli.arguments import add_command, connection_arguments, open_client, parse_sensor, table_arguments
 from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import forecast_to_json, format_time, print_forecast, write_json
 from mods_grpc.client import ModelInfo
@@ -34,6 +34,12 @@ def add_forecast_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
         metavar="P",
         help="coverage of a prediction interval, such as 0.95; repeatable",
     )
+    parser.add_argument(
+        "--sensor",
+        type=parse_sensor,
+        default="",
+        help="sensor of a stream with --own-intervals; its series get intervals of their own (default: the calibration's)",
+    )
     parser.set_defaults(run=run_forecast)
 
 
@@ -51,6 +57,8 @@ def run_forecast(arguments: argparse.Namespace) -> int:
                 version=model.version,
                 horizon=arguments.steps,
                 coverages=arguments.coverage,
+                sensor=arguments.sensor,
+                series=[rows.series] if arguments.sensor else (),
             )
             forecasts.append((rows.series, result))
     if arguments.json:

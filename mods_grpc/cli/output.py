@@ -84,7 +84,8 @@ def forecast_to_json(series: str, result: ForecastResult) -> dict[str, Any]:
         ]
         values = dict(zip(result.features, result.values[0, step].tolist(), strict=True))
         steps.append({"time": format_time(time), "values": values, "intervals": intervals})
-    return {"series": series, "model": result.model, "steps": steps}
+    own = bool(result.own_intervals[0])
+    return {"series": series, "model": result.model, "own_intervals": own, "steps": steps}
 
 
 def print_detection(results: Sequence[DetectResult], rows: int, *, everything: bool) -> None:

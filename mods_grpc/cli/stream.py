@@ -39,6 +39,11 @@ def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         action="store_true",
         help="judge each series by what it usually reaches itself, as soon as it is known well enough",
     )
+    parser.add_argument(
+        "--own-intervals",
+        action="store_true",
+        help="move each series from the prediction intervals of the calibration to its own, which forecast --sensor shows",
+    )
     parser.set_defaults(run=run_stream)
 
 
@@ -63,6 +68,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 fixed_level=arguments.fixed_level,
                 own_scales=arguments.own_scales,
                 own_envelope=arguments.own_envelope,
+                own_intervals=arguments.own_intervals,
             )
             with stream:
                 _warn_of_unproven_budget(arguments, model)  # which the server has accepted

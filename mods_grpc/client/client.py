@@ -94,6 +94,8 @@ class Client:
         horizon: int | None = None,
         coverages: Sequence[float] = (),
         panes: bool = False,
+        sensor: str = "",
+        series: Sequence[str] = (),
     ) -> ForecastResult:
         """Forecast the next steps of windows.
 
@@ -106,13 +108,17 @@ class Client:
             coverages: Coverages of the prediction intervals, each in (0, 1).
             panes: Whether the rows hold what was counted in the last slide of each window alone, of the features that have
                 `FeatureInfo.pane`. A model with such features needs it, and understands no other rows.
+            sensor: Sensor of a stream with `own_intervals` whose series the windows are of, to get the intervals of those series.
+            series: Name of each window's series, which `sensor` needs; empty for none.
 
         Raises:
             InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
             OutOfRangeError: The horizon is above the model's.
         """
         reference = encode.encode_model_reference(model, version)
-        request, shape = encode.encode_forecast_request(windows, start_times, reference, horizon, coverages, panes=panes)
+        request, shape = encode.encode_forecast_request(
+            windows, start_times, reference, horizon, coverages, panes=panes, sensor=sensor, series=series
+        )
         response = self._call(lambda channel: channel.inference.Forecast, request)
         starts = to_nanos_array(start_times, "start_times")
         return decode.decode_forecast(response, starts, shape, tuple(request.coverages))
@@ -177,6 +183,7 @@ class Client:
         own_scales: bool = False,
         own_envelope: bool = False,
         panes: bool = False,
+        own_intervals: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
         history: RowHistory | None = None,
@@ -199,6 +206,7 @@ class Client:
             own_scales: Whether each series' scales adapt from those of the model's calibration to its own, for series unlike the
                 calibration's. p-values then depend on all rows of a series, not only on the last ones.
             own_envelope: Whether each series is judged by what it usually reaches itself, as soon as it is known well enough.
+            own_intervals: Whether each series learns prediction intervals of its own, which verdicts and `forecast` then show.
                 p-values then depend on all rows of a series too.
             panes: Whether the rows hold what was counted in the last slide of each window alone, of the features that
                 `opened.panes` names. A model with such features needs it, and understands no other rows.
@@ -227,6 +235,7 @@ class Client:
             own_scales=own_scales,
             own_envelope=own_envelope,
             panes=panes,
+            own_intervals=own_intervals,
         )
 
         def open_call(series: Sequence[str]) -> DetectCall:

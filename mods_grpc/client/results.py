@@ -129,6 +129,7 @@ class ForecastResult:
         lower: `(coverages, n, horizon, features)`, lower bounds of the prediction intervals.
         upper: Upper bounds, of the same shape.
         times: `(n, horizon)`, datetime64[ns] in UTC: start of each forecast aggregation window.
+        own_intervals: `(n,)`, whether the intervals are those of the window's own series, not the calibration's.
     """
 
     model: ServedModel
@@ -138,6 +139,7 @@ class ForecastResult:
     lower: Floats
     upper: Floats
     times: NDArray[np.datetime64]
+    own_intervals: Bools
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

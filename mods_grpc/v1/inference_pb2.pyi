@@ -146,11 +146,16 @@ class ForecastRequest(_message.Message):
     HORIZON_FIELD_NUMBER: _builtins.int
     COVERAGES_FIELD_NUMBER: _builtins.int
     PANES_FIELD_NUMBER: _builtins.int
+    SENSOR_FIELD_NUMBER: _builtins.int
     horizon: _builtins.int
     """Steps to forecast, 1 to the model's horizon. Absent means the model's horizon."""
     panes: _builtins.bool
     """True if the rows hold the newest pane alone of each feature that has `ModelFeature.pane`, which such a model needs. False if
     they hold whole windows: without a version, the newest ready version that takes them answers.
+    """
+    sensor: _builtins.str
+    """Sensor of a stream whose series the windows are of. Intervals of a window whose `series` has intervals of its own there (see
+    `StreamConfig.own_intervals`) are those, as of its last row; the answer says which. Empty for those of the calibration.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -177,10 +182,11 @@ class ForecastRequest(_message.Message):
         horizon: _builtins.int | None = ...,
         coverages: _abc.Iterable[_builtins.float] | None = ...,
         panes: _builtins.bool = ...,
+        sensor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "horizon", b"horizon", "input", b"input", "model", b"model", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "coverages", b"coverages", "horizon", b"horizon", "input", b"input", "model", b"model", "panes", b"panes", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "coverages", b"coverages", "horizon", b"horizon", "input", b"input", "model", b"model", "panes", b"panes", "sensor", b"sensor", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__horizon: _TypeAlias = _typing.Literal["horizon"]  # noqa: Y015
     _WhichOneofArgType__horizon: _TypeAlias = _typing.Literal["_horizon", b"_horizon"]  # noqa: Y015
@@ -297,8 +303,11 @@ class Forecast(_message.Message):
 
     SERIES_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    OWN_INTERVALS_FIELD_NUMBER: _builtins.int
     series: _builtins.str
     """The window's series."""
+    own_intervals: _builtins.bool
+    """True if the intervals are the series' own, false if they are the calibration's or none were asked for."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecastStep]:
         """One per step, 1 to the horizon."""
@@ -308,10 +317,11 @@ class Forecast(_message.Message):
         *,
         series: _builtins.str = ...,
         steps: _abc.Iterable[Global___ForecastStep] | None = ...,
+        own_intervals: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own_intervals", b"own_intervals", "series", b"series", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +407,7 @@ class ForecastBatch(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     LOWER_FIELD_NUMBER: _builtins.int
     UPPER_FIELD_NUMBER: _builtins.int
+    OWN_INTERVALS_FIELD_NUMBER: _builtins.int
     values: _builtins.bytes
     """windows x horizon x features little-endian float64 in raw units."""
     lower: _builtins.bytes
@@ -407,6 +418,10 @@ class ForecastBatch(_message.Message):
     def first_forecast_time_unix_nano(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Time of each window's first forecast step, in nanoseconds since 1970-01-01T00:00:00Z."""
 
+    @_builtins.property
+    def own_intervals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """As `Forecast.own_intervals`, one per window. Empty if all are false."""
+
     def __init__(
         self,
         *,
@@ -414,10 +429,11 @@ class ForecastBatch(_message.Message):
         values: _builtins.bytes = ...,
         lower: _builtins.bytes = ...,
         upper: _builtins.bytes = ...,
+        own_intervals: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_forecast_time_unix_nano", b"first_forecast_time_unix_nano", "lower", b"lower", "upper", b"upper", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_forecast_time_unix_nano", b"first_forecast_time_unix_nano", "lower", b"lower", "own_intervals", b"own_intervals", "upper", b"upper", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -741,6 +757,7 @@ class StreamConfig(_message.Message):
     TOTAL_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     PANES_FIELD_NUMBER: _builtins.int
+    OWN_INTERVALS_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
     explain: _verdict_pb2.Explain.ValueType
@@ -766,6 +783,10 @@ class StreamConfig(_message.Message):
     panes: _builtins.bool
     """True if the rows hold the newest pane alone of each feature that has `ModelFeature.pane`, which such a model needs. False if
     they hold whole windows: without a version, the newest ready version that takes them answers.
+    """
+    own_intervals: _builtins.bool
+    """True to let every series move from the prediction intervals of the model's calibration to its own, which cover as often as they
+    say for this series. Verdicts and `Forecast` show them; p-values do not depend on them.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -797,10 +818,11 @@ class StreamConfig(_message.Message):
         total_false_alarms_per_day: _builtins.float | None = ...,
         series: _abc.Iterable[_builtins.str] | None = ...,
         panes: _builtins.bool = ...,
+        own_intervals: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "panes", b"panes", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_intervals", b"own_intervals", "own_scales", b"own_scales", "panes", b"panes", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["total_false_alarms_per_day"]  # noqa: Y015
     _WhichOneofArgType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day"]  # noqa: Y015

@@ -63,7 +63,7 @@ class InferenceServiceServicer(object):
     """
 
     def Forecast(self, request, context):
-        """Forecasts the next steps of one or many windows. Stateless.
+        """Forecasts the next steps of one or many windows. Changes no state, and reads none but for `sensor`.
         Fails with INVALID_ARGUMENT (BadRequest names each field), NOT_FOUND (model), FAILED_PRECONDITION (the model failed
         to load) and OUT_OF_RANGE (horizon above the model's).
         """

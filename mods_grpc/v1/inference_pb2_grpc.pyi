@@ -38,7 +38,7 @@ class InferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Forecast: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ForecastRequest, _inference_pb2.ForecastResponse]
-    """Forecasts the next steps of one or many windows. Stateless.
+    """Forecasts the next steps of one or many windows. Changes no state, and reads none but for `sensor`.
     Fails with INVALID_ARGUMENT (BadRequest names each field), NOT_FOUND (model), FAILED_PRECONDITION (the model failed
     to load) and OUT_OF_RANGE (horizon above the model's).
     """
@@ -65,7 +65,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Forecast: _aio.UnaryUnaryMultiCallable[_inference_pb2.ForecastRequest, _inference_pb2.ForecastResponse]  # type: ignore[assignment]
-    """Forecasts the next steps of one or many windows. Stateless.
+    """Forecasts the next steps of one or many windows. Changes no state, and reads none but for `sensor`.
     Fails with INVALID_ARGUMENT (BadRequest names each field), NOT_FOUND (model), FAILED_PRECONDITION (the model failed
     to load) and OUT_OF_RANGE (horizon above the model's).
     """
@@ -95,7 +95,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ForecastRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ForecastResponse, _abc.Awaitable[_inference_pb2.ForecastResponse]]:
-        """Forecasts the next steps of one or many windows. Stateless.
+        """Forecasts the next steps of one or many windows. Changes no state, and reads none but for `sensor`.
         Fails with INVALID_ARGUMENT (BadRequest names each field), NOT_FOUND (model), FAILED_PRECONDITION (the model failed
         to load) and OUT_OF_RANGE (horizon above the model's).
         """

@@ -181,7 +181,7 @@ class Window(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     series: _builtins.str
-    """The series. May be empty: a forecast keeps no state."""
+    """The series. May be empty: only `ForecastRequest.sensor` needs it."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Observe time of the first row. Required."""
@@ -214,6 +214,7 @@ class WindowBatch(_message.Message):
     START_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     values: _builtins.bytes
     """windows x rows x features little-endian float64 in raw units, row-major."""
     missing: _builtins.bytes
@@ -224,16 +225,21 @@ class WindowBatch(_message.Message):
         that holds for every window.
         """
 
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The series of each window, of which a name may be empty; or no names. Needed only with `ForecastRequest.sensor`."""
+
     def __init__(
         self,
         *,
         start_time_unix_nano: _abc.Iterable[_builtins.int] | None = ...,
         values: _builtins.bytes = ...,
         missing: _builtins.bytes = ...,
+        series: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "start_time_unix_nano", b"start_time_unix_nano", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "series", b"series", "start_time_unix_nano", b"start_time_unix_nano", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,7 +55,8 @@ def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, chunki
     forecast = forecast or (forecast_interval if detector.calibration.interval else forecast_mean)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    options = {"adapt": adapt, "own_scales": adapt, "own_envelope": adapt, "chunking": chunking, "prefetch_cache": prefetch_cache}
+    own = {"own_scales": adapt, "own_envelope": adapt, "own_intervals": adapt}
+    options = {"adapt": adapt, **own, "chunking": chunking, "prefetch_cache": prefetch_cache}
     return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, **options), slots
 
 
@@ -86,7 +87,7 @@ def read_columns(verdicts):
     )
     why = verdicts.explain(np.arange(len(verdicts.outcome)))
     reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction, "scale": why.scale}
-    reasons["usual_peak"] = why.usual_peak
+    reasons |= {"usual_peak": why.usual_peak, "quantiles": why.quantiles}
     return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
 
 

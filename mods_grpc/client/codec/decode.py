@@ -119,6 +119,7 @@ def decode_forecast(
         lower=unpack_float64(batch.lower, bounds_shape, "lower"),
         upper=unpack_float64(batch.upper, bounds_shape, "upper"),
         times=to_datetime64(times),
+        own_intervals=np.array(batch.own_intervals or [False] * count, np.bool_),
     )
 
 

@@ -84,11 +84,13 @@ def encode_forecast_request(
     coverages: Sequence[float],
     *,
     panes: bool = False,
+    sensor: str = "",
+    series: Sequence[str] = (),
 ) -> tuple[inference_pb2.ForecastRequest, tuple[int, int, int]]:
     """Encode windows as a request in columns, and return it with their shape `(n, rows, features)`.
 
     Raises:
-        InvalidInputError: The windows are not `(n, rows, features)` or `(rows, features)`, or the times do not fit them.
+        InvalidInputError: The windows are not `(n, rows, features)` or `(rows, features)`, or times or names do not fit them.
     """
     values = to_float64(windows, "windows")
     values = values[np.newaxis] if values.ndim == 2 else values
@@ -101,13 +103,19 @@ def encode_forecast_request(
         message = f"expected 1 or {count} times, one per window, found {len(nanos)}"
         raise InvalidInputError.for_field("start_times", Reason.SHAPE_MISMATCH, message, limit=count, actual=len(nanos))
     numbers, missing = mask_nan(values)
-    batch = values_pb2.WindowBatch(start_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing))
+    if len(series) not in (0, count):
+        message = f"expected {count} names, one per window, found {len(series)}"
+        raise InvalidInputError.for_field("series", Reason.SHAPE_MISMATCH, message, limit=count, actual=len(series))
+    batch = values_pb2.WindowBatch(
+        start_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing), series=series
+    )
     request = inference_pb2.ForecastRequest(
         model=model,
         batch=batch,
         horizon=require_uint32(horizon, "horizon"),
         coverages=[float(c) for c in coverages],
         panes=panes,
+        sensor=sensor,
     )
     return request, (count, rows, features)
 
@@ -161,6 +169,7 @@ def encode_stream_config(
     own_scales: bool,
     own_envelope: bool,
     panes: bool = False,
+    own_intervals: bool = False,
 ) -> inference_pb2.StreamConfig:
     """Encode the first message of a stream.
 
@@ -181,6 +190,7 @@ def encode_stream_config(
         own_scales=own_scales,
         own_envelope=own_envelope,
         panes=panes,
+        own_intervals=own_intervals,
     )
 
 

@@ -39,6 +39,8 @@ class Monitor:
             then depend on all earlier rows of the series.
         own_envelope: Whether rows are judged by the usual peaks of their own series as well, see `alarm_rules.envelope`. p-values
             then depend on all earlier rows too.
+        own_intervals: Whether each series learns prediction intervals of its own, see `own_intervals`. p-values don't
+            depend on it.
         chunking: How large batches are split.
         prefetch_cache: Contexts of next rows, of this table and model only; None to do without.
     """
@@ -54,6 +56,7 @@ class Monitor:
         adapt: bool = False,
         own_scales: bool = False,
         own_envelope: bool = False,
+        own_intervals: bool = False,
         chunking: Chunking = DEFAULT_CHUNKING,
         prefetch_cache: PrefetchCache | None = None,
     ) -> None:
@@ -65,10 +68,11 @@ class Monitor:
         self._adapt = adapt
         self._own_scales = own_scales
         self._own_envelope = own_envelope
+        self._own_intervals = own_intervals
         # not bound methods: the monitor would be part of a cycle, and keep alive a model that is no longer served
         self._steps = partial(time_steps, forecast, detector.forecast_buffer.step_indices)
-        remembers = own_scales or own_envelope
-        self._memory_of = partial(_make_memory, table, own_scales, own_envelope) if remembers else None
+        remembers = own_scales or own_envelope or own_intervals
+        self._memory_of = partial(_make_memory, table, own_scales, own_envelope, own_intervals) if remembers else None
         self._chunking = chunking
         self._full_windows = FullWindowScorer(
             detector=detector,
@@ -199,7 +203,13 @@ class Monitor:
     def _make_single(self) -> tuple[NextRowBuilder, SingleRowScorer]:
         assert isinstance(self._detector, Detector)
         builder = NextRowBuilder(self._detector, self.table, self._forecast, slide=self._slide)
-        scorer = SingleRowScorer(self._detector, self.table, own_scales=self._own_scales, own_envelope=self._own_envelope)
+        scorer = SingleRowScorer(
+            self._detector,
+            self.table,
+            own_scales=self._own_scales,
+            own_envelope=self._own_envelope,
+            own_intervals=self._own_intervals,
+        )
         self._single = builder, scorer
         return self._single
 
@@ -305,5 +315,5 @@ class Monitor:
         )
 
 
-def _make_memory(table: SeriesTable, own_scales: bool, own_envelope: bool, slots: Indices) -> SeriesMemory:
-    return SeriesMemory(table=table, slots=slots, own_scales=own_scales, own_envelope=own_envelope)
+def _make_memory(table: SeriesTable, own_scales: bool, own_envelope: bool, own_intervals: bool, slots: Indices) -> SeriesMemory:
+    return SeriesMemory(table=table, slots=slots, own_scales=own_scales, own_envelope=own_envelope, own_intervals=own_intervals)

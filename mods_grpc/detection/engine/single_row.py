@@ -36,9 +36,18 @@ class SingleRowScorer:
         table: State of the series.
         own_scales: Whether each series' own residual scales are applied and learned.
         own_envelope: Whether each series' envelope is.
+        own_intervals: Whether each series' own intervals are learned.
     """
 
-    def __init__(self, detector: Detector, table: SeriesTable, *, own_scales: bool, own_envelope: bool = False) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        table: SeriesTable,
+        *,
+        own_scales: bool,
+        own_envelope: bool = False,
+        own_intervals: bool = False,
+    ) -> None:
         features, members = detector.features, len(detector.member_steps) + 1
         self._detector, self._table = detector, table
         self._panes = detector.panes
@@ -63,6 +72,8 @@ class SingleRowScorer:
         self._fused, self._adaptive_scale = detector.fused, detector.adaptive_scale.single() if own_scales else None
         self._fused_scores, self._fused_p, self._tail_threshold = detector.fused.first_curve()
         self._envelope = detector.envelope if own_envelope else None
+        self._own_intervals = detector.own_intervals if own_intervals else None
+        self._quantiles: Singles | None = None
 
     def fill(self, slot: int, row: RowForecast) -> None:
         """Fill the next row of a series, which is missing, with its forecast."""
@@ -95,7 +106,7 @@ class SingleRowScorer:
         if self._envelope is not None:
             own = self._envelope.judge(self._table, np.array([slot]), np.array([forecast.time]), row, np.array([p_value]))
             p_value = own.p_value.item()
-        evidence, detector, cusum = self._evidence.copy(), self._detector, self._cusum
+        evidence, detector, cusum, quantiles = self._evidence.copy(), self._detector, self._cusum, self._quantiles
 
         def explain() -> Explanation:
             scores, sizes, neg_log10_p = evidence[:, None]
@@ -106,6 +117,7 @@ class SingleRowScorer:
                 scale=np.ones(row.shape, np.float32) if factors is None else factors[:1],
                 cusum=scores[:, 0] if cusum is None else cusum.scores(context.bounded)[None],
                 revisions=context.revisions[None],
+                quantiles=quantiles,
             )
             return detector.explain(
                 feature_evidence,
@@ -128,6 +140,8 @@ class SingleRowScorer:
         np.subtract(self._logs, context.references, scores)
         if context.widths is not None:
             np.divide(self._residuals, context.widths, self._residuals)
+        if self._own_intervals is not None:
+            self._quantiles = self._own_intervals.learn(self._table, np.array([slot]), self._residuals[None])
         np.divide(scores, context.scales, scores)
         np.abs(scores, sizes)
         factors = None

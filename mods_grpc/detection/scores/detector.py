@@ -27,9 +27,10 @@ from mods_grpc.detection.scores.evidence import NEGLIGIBLE, EvidenceTable, tempe
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore
 from mods_grpc.detection.scores.nearest import NearestScore
+from mods_grpc.detection.scores.own_intervals import OwnIntervals
 from mods_grpc.detection.scores.pattern import PcaScore
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory
+from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory, no_quantiles
 from mods_grpc.detection.scores.time_of_day_scale import day_part
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer
 from mods_grpc.detection.state.pane_sums import PaneSums
@@ -50,6 +51,7 @@ class FeatureEvidence:
         scale: `(n, features)`, factors of the series' own residual scale of one step.
         cusum: `(n, features)` signed sums as of `Cusum.scores`.
         revisions: `(n, cusum rows - 1, features)` as of `Cusum.scores`.
+        quantiles: `(n, levels, features)` as of Explanation; None where own intervals are not asked for.
     """
 
     score: Floats
@@ -58,6 +60,7 @@ class FeatureEvidence:
     scale: Singles
     cusum: Floats
     revisions: Floats
+    quantiles: Singles | None = None
 
     def take(self, at: Indices) -> "FeatureEvidence":
         """Return the evidence of some rows."""
@@ -68,6 +71,7 @@ class FeatureEvidence:
             scale=self.scale[at],
             cusum=self.cusum[at],
             revisions=self.revisions[at],
+            quantiles=None if self.quantiles is None else self.quantiles[at],
         )
 
 
@@ -84,7 +88,7 @@ class Detector:
         expectation: Converts forecasts. forecast_buffer: Where forecasts of several steps are stored. panes: As given.
         pattern_rows: Rows of a pattern, as many as the longer of the two members that look at it takes.
         day_scales: `(DAY_PARTS, horizons, features)` scales of residuals.
-        adaptive_scale: How a series moves to its own scales.
+        adaptive_scale: How a series moves to its own scales. own_intervals: how it moves to its own intervals.
         cusum: The CUSUM; None where the calibration has none.
         level, pattern, nearest: The other members; no pattern and no nearest windows where there was too little data for them.
         envelope: Judges rows by their own series; None where there was too little data.
@@ -119,6 +123,7 @@ class Detector:
         self.adaptive_scale = AdaptiveScale(calibration)
         self.cusum = Cusum(calibration.revision_curves, calibration.course_curves) if calibration.course_curves else None
         self._curves = [Curves(row) for row in calibration.curves]
+        self.own_intervals = OwnIntervals(calibration, self._curves, self._scales)
         self._next_curves = Curves(calibration.scoring_curves(0))
         by_feature = [curve for step in range(len(calibration.horizons)) for curve in calibration.scoring_curves(step)]
         self.feature_table = EvidenceTable([*by_feature, *calibration.level_curves])
@@ -205,6 +210,9 @@ class Detector:
             scores[:, 0] /= width
             residuals[:, 1:] /= widths.take(later_steps, axis=1)
             revisions /= width[:, None]
+        quantiles = None
+        if memory is not None and memory.own_intervals:
+            quantiles = self.own_intervals.learn(memory.table, memory.slots, residuals)
         scales = self.day_scales.take(day_part(batch.times), axis=0)
         residuals /= scales
         revisions /= scales[:, :1]
@@ -221,7 +229,13 @@ class Detector:
             cusum = self.cusum.scores(scores[:, 0], neg_log10_p[:, 0], revisions)
             np.maximum(neg_log10_p[:, 0], self.cusum.neg_log10_p(cusum), out=neg_log10_p[:, 0])
         return FeatureEvidence(
-            score=scores, neg_log10_p=neg_log10_p, indices=indices, scale=scale, cusum=cusum, revisions=revisions
+            score=scores,
+            neg_log10_p=neg_log10_p,
+            indices=indices,
+            scale=scale,
+            cusum=cusum,
+            revisions=revisions,
+            quantiles=quantiles,
         )
 
     def pattern_scores(self, batch: ScoringBatch) -> Floats:
@@ -308,9 +322,12 @@ class Detector:
             direction=direction,
             scale=evidence.scale,
             usual_peak=usual_peak,
+            quantiles=no_quantiles(*missing.shape) if evidence.quantiles is None else evidence.quantiles,
         )
 
-    def interval(self, times: Times, forecast: Floats, scale: Singles, significance: float) -> tuple[Floats, Floats]:
+    def interval(
+        self, times: Times, forecast: Floats, scale: Singles, significance: float, quantiles: Singles | None = None
+    ) -> tuple[Floats, Floats]:
         """Return the interval of values whose one-step residual has a p-value at or above the significance.
 
         Args:
@@ -318,32 +335,48 @@ class Detector:
             forecast: `(n, outputs_per_feature * features)`, made one step before.
             scale: `(n, features)` factors of the series' own scale, as of Explanation.
             significance: p-value of the feature at the ends of the interval.
+            quantiles: `(n, levels, features)` as of Explanation: rows that have them get the interval of their own series with
+                the same coverage, which can differ from where the p-value reaches the significance.
 
         Returns:
             Lower and upper ends, `(n, features)`.
         """
-        reach = self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0] * scale
-        return self._around(self.expectation.to_stored(forecast, 0), reach)
+        above = self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0] * scale
+        below = -above
+        if quantiles is not None and (own := ~np.isnan(quantiles[:, 0])).any():
+            own_below, own_above = self.own_intervals.next_reach(quantiles, 1 - significance)
+            below, above = np.where(own, own_below, below), np.where(own, own_above, above)
+        return self._around(self.expectation.to_stored(forecast, 0), below, above)
 
-    def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
+    def path_interval(self, forecast: Floats, coverage: float, quantiles: Singles | None = None) -> tuple[Floats, Floats]:
         """Return the conformal intervals of forecast paths, for any time of day.
 
         Args:
             forecast: `(n, steps, outputs_per_feature * features)`.
             coverage: Share of values that lie inside, 0 to 1.
+            quantiles: `(n, horizons, levels, features)` rows of `SeriesTable.quantiles`, for intervals of the series' own; None
+                or zeros for those of the calibration.
 
         Returns:
             Lower and upper ends, `(n, steps, features)`.
         """
         steps = forecast.shape[1]
-        reach = [
-            curves.scores_at(1 - coverage) * scales for curves, scales in zip(self._curves[:steps], self._scales, strict=False)
-        ]
-        return self._around(self.expectation.to_stored(forecast, slice(0, steps)), np.stack(reach))
+        if quantiles is not None:
+            below, above = self.own_intervals.path_reach(quantiles, coverage, steps)
+        else:
+            above = np.stack(
+                [
+                    curves.scores_at(1 - coverage) * scales
+                    for curves, scales in zip(self._curves[:steps], self._scales, strict=False)
+                ]
+            )
+            below = -above
+        return self._around(self.expectation.to_stored(forecast, slice(0, steps)), below, above)
 
-    def _around(self, expected: Floats, reach: Floats) -> tuple[Floats, Floats]:
-        """Return the ends of the intervals that reach `reach` units of residuals from the expectation."""
+    def _around(self, expected: Floats, below: Floats, above: Floats) -> tuple[Floats, Floats]:
+        """Return the ends of the intervals that lie `below` and `above`, in units of residuals, from the expectation."""
         middle, width = self.expectation.split(expected)
-        reach = reach if width is None else reach * width
-        lower, upper = self.space.inverse(np.stack((middle - reach, middle + reach)))
+        if width is not None:
+            below, above = below * width, above * width
+        lower, upper = self.space.inverse(np.stack((middle + below, middle + above)))
         return lower, upper

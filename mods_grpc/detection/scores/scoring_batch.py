@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.array_types import Bools, Floats, Indices, Singles, Times
-from mods_grpc.detection.state.series_table import SeriesTable
+from mods_grpc.detection.state.series_table import QUANTILE_LEVELS, SeriesTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,17 +65,19 @@ class SeriesMemory:
         slots: `(n,)` the series of the rows; may repeat.
         own_scales: Whether residuals are divided by the series' own scales.
         own_envelope: Whether values are judged by the series' own envelope as well.
+        own_intervals: Whether the series' own intervals are learned.
     """
 
     table: SeriesTable
     slots: Indices
     own_scales: bool
     own_envelope: bool
+    own_intervals: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """The explanation of the scores of n rows; all arrays `(n, features)`.
+    """The explanation of the scores of n rows; arrays `(n, features)` unless said otherwise.
 
     Attributes:
         feature_p: p-value of each feature, of the forecast one step before; NaN where the value was missing.
@@ -84,6 +86,8 @@ class Explanation:
             little evidence.
         scale: Factor of the series' own residual scale of one step; 1 where the calibration's scale is used.
         usual_peak: Usual peak of the series, raw units, in rows that are judged by it; else NaN.
+        quantiles: `(n, levels, features)` offsets of the series' own quantiles of one step, before the row was learned from; NaN
+            where the calibration's intervals are used.
     """
 
     feature_p: Floats
@@ -91,6 +95,7 @@ class Explanation:
     direction: NDArray[np.int8]
     scale: Singles
     usual_peak: Floats
+    quantiles: Singles
 
     @classmethod
     def empty(cls, n: int, features: int) -> "Explanation":
@@ -102,12 +107,14 @@ class Explanation:
             direction=np.zeros(shape, np.int8),
             scale=np.ones(shape, np.float32),
             usual_peak=np.full(shape, np.nan),
+            quantiles=no_quantiles(n, features),
         )
 
     def write(self, at: Indices | Bools, rows: "Explanation") -> None:
         """Write the explanation of the rows `at`."""
         self.feature_p[at], self.share[at] = rows.feature_p, rows.share
         self.direction[at], self.scale[at], self.usual_peak[at] = rows.direction, rows.scale, rows.usual_peak
+        self.quantiles[at] = rows.quantiles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,3 +151,8 @@ class ScoringResult:
             out_of_distribution=np.concatenate([result.out_of_distribution for result in results]),
             explain=explain,
         )
+
+
+def no_quantiles(n: int, features: int) -> Singles:
+    """Return the quantiles of an Explanation of n rows that are given the calibration's intervals."""
+    return np.full((n, len(QUANTILE_LEVELS), features), np.nan, np.float32)

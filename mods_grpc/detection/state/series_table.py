@@ -1,8 +1,9 @@
 """State of many series in contiguous arrays: for each a ring window, the last time, stored forecasts and the open episode.
 
-A series takes `rows * features * 9 + (pending_rows * stored_per_feature + horizons + 3) * features * 4 + 92` bytes: 8 per value
-of the window, 1 for whether it was missing, 4 per number of a stored forecast, per residual scale of its own and for each of the
-three numbers of its envelope, and the fixed fields.
+A series takes `rows * features * 9 + (pending_rows * stored_per_feature + horizons * 12 + 3) * features * 4 + 96` bytes: 8 per
+value of the window, 1 for whether it was missing, 4 per number of a stored forecast, per residual scale and each of the eleven
+quantiles of its own and for each of the three numbers of its envelope, and the fixed fields. Quantiles take no memory in series
+that have learned none.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ NO_TIME = np.iinfo(np.int64).min
 MIN_CAPACITY = 16
 SLOT_BLOCK = 1024  # slots initialised at a time
 MIN_MAPPED_BYTES = 1 << 20
+QUANTILE_LEVELS = (0.005, 0.025, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.975, 0.995)  # of residuals, symmetric about the median
 
 
 class SeriesTable:
@@ -44,6 +46,8 @@ class SeriesTable:
         pending: `(capacity, pending_rows, stored_per_feature * features)` stored forecasts, see `forecast_buffer`; NaN if none.
         log_scale: `(capacity, horizons, features)` logarithms of the factors of residual scales. scale_rows: `(capacity,)` rows
             they were learned from. See `adaptive_scale`.
+        quantiles: `(capacity, horizons, levels, features)` offsets of the quantiles of residuals. quantile_rows: `(capacity,)`
+            rows they were learned from. See `own_intervals`.
         envelope: `(capacity, NUMBERS, features + 1)` of each feature and of the model's evidence: usual peak, spread, and the
             highest value of the current block; NaN where there is none. envelope_block: `(capacity,)` number of that block.
             envelope_blocks: `(capacity,)` complete ones. See `alarm_rules.envelope`.
@@ -75,6 +79,8 @@ class SeriesTable:
         self.pending = _zeros(capacity, *pending, kind=np.float32)
         self.log_scale = _zeros(capacity, self.horizons, self.features, kind=np.float32)
         self.scale_rows = _zeros(capacity, kind=np.int32)
+        self.quantiles = _zeros(capacity, self.horizons, len(QUANTILE_LEVELS), self.features, kind=np.float32)
+        self.quantile_rows = _zeros(capacity, kind=np.int32)
         self.envelope = _zeros(capacity, NUMBERS, self.features + 1, kind=np.float32)
         self.envelope_block = _zeros(capacity, kind=np.int64)
         self.envelope_blocks = _zeros(capacity, kind=np.int32)
@@ -95,6 +101,8 @@ class SeriesTable:
             self.pending,
             self.log_scale,
             self.scale_rows,
+            self.quantiles,
+            self.quantile_rows,
             self.envelope,
             self.envelope_block,
             self.envelope_blocks,
@@ -149,6 +157,10 @@ class SeriesTable:
     def _reset_learned(self, slots: slice | int) -> None:
         self.factor[slots], self.wealth[slots] = 1.0, 0.0
         self.log_scale[slots], self.scale_rows[slots] = 0.0, 0
+        part = slots if isinstance(slots, slice) else slice(slots, slots + 1)
+        learned = np.flatnonzero(self.quantile_rows[part])
+        if learned.size:  # zeros that were never written to take no memory
+            self.quantiles[part][learned], self.quantile_rows[part] = 0.0, 0
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:

@@ -137,7 +137,9 @@ def encode_explained(
         encode_plain(verdicts, index, int(times[index]), name) for index, name in zip(indices.tolist(), names, strict=True)
     ]
     explanation = verdicts.explain(indices)
-    interval = model.detector.interval(times[indices], verdicts.forecast[indices], explanation.scale, significance)
+    interval = model.detector.interval(
+        times[indices], verdicts.forecast[indices], explanation.scale, significance, explanation.quantiles
+    )
     _add_explanations(messages, model, verdicts.observed[indices], verdicts.expected[indices], interval, explanation)
     return messages
 
@@ -145,7 +147,7 @@ def encode_explained(
 def add_explanation(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
     """Add features and reason to the message that `encode_verdict` made of a row at `time`, nanoseconds."""
     explanation = verdict.explain()
-    interval = model.detector.interval(np.array([time]), verdict.forecast, explanation.scale, significance)
+    interval = model.detector.interval(np.array([time]), verdict.forecast, explanation.scale, significance, explanation.quantiles)
     _add_explanations([message], model, verdict.observed, verdict.expected, interval, explanation)
 
 

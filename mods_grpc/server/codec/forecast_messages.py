@@ -1,10 +1,11 @@
 """Forecast requests as arrays, validated, and forecasts as response messages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Times
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Singles, Times
 from mods_grpc.errors import InvalidInputError, ModelOutputError, OutOfRangeError, Reason
 from mods_grpc.protobuf.arrays import INT64_MAX, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
 from mods_grpc.server.codec.decode import decode_row_values, decode_time
@@ -27,6 +28,7 @@ class ForecastInput:
         coverages: Of the intervals, each between 0 and 1.
         windows: `(n, rows, features)`, complete.
         first_times: `(n,)` nanoseconds of the first forecast step.
+        series: n names, empty where a window has none; empty if none has.
     """
 
     model: LoadedModel
@@ -34,6 +36,7 @@ class ForecastInput:
     coverages: list[float]
     windows: Floats
     first_times: Times
+    series: list[str]
 
     @property
     def last_row_times(self) -> Times:
@@ -57,7 +60,13 @@ def decode_forecast_request(request: pb.ForecastRequest, model: LoadedModel, con
     windows, start_times, path = decode(request, model, config)
     require_times(start_times, config.max_future_seconds, path)
     first_times = start_times + model.manifest.rows * model.manifest.slide_seconds * NANOS_PER_SECOND
-    return ForecastInput(model=model, horizon=horizon, coverages=coverages, windows=windows, first_times=first_times)
+    if kind == "windows":
+        series = [window.series for window in request.windows.windows]
+    else:
+        series = _decode_series(request.batch.series, len(windows))
+    return ForecastInput(
+        model=model, horizon=horizon, coverages=coverages, windows=windows, first_times=first_times, series=series
+    )
 
 
 def encode_forecast_response(request: pb.ForecastRequest, valid: ForecastInput, forecasts: Floats) -> pb.ForecastResponse:
@@ -76,17 +85,22 @@ def encode_forecast_response(request: pb.ForecastRequest, valid: ForecastInput, 
     if not np.logical_and.reduce(np.isfinite(forecasts), axis=None):
         raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
     paths = forecasts[..., : len(model.feature_names)]
+    quantiles, own = _read_quantiles(request.sensor, valid)
     intervals = [model.detector.path_interval(forecasts, coverage) for coverage in valid.coverages]
+    if quantiles is not None:
+        for (lower, upper), coverage in zip(intervals, valid.coverages, strict=True):
+            lower[own], upper[own] = model.detector.path_interval(forecasts[own], coverage, quantiles[own])
     response = pb.ForecastResponse(model=encode_served_model(model), features=model.feature_names, horizon=horizon)
     if request.WhichOneof("input") == "batch":
         response.batch.first_forecast_time_unix_nano.extend(first_times)
         response.batch.values = pack_float64(paths)
         response.batch.lower = b"".join(pack_float64(lower) for lower, _ in intervals)
         response.batch.upper = b"".join(pack_float64(upper) for _, upper in intervals)
+        response.batch.own_intervals.extend(own if any(own) else ())
         return response
     slide = model.manifest.slide_seconds * NANOS_PER_SECOND
     for i, window in enumerate(request.windows.windows):
-        forecast = response.forecasts.forecasts.add(series=window.series)
+        forecast = response.forecasts.forecasts.add(series=window.series, own_intervals=own[i])
         for k in range(horizon):
             time = timestamp_from_nanos(first_times[i] + k * slide)
             step = forecast.steps.add(forecast_time=time, values=paths[i, k].tolist())
@@ -94,6 +108,23 @@ def encode_forecast_response(request: pb.ForecastRequest, valid: ForecastInput, 
                 step.intervals.add(coverage=coverage, lower=lower[i, k].tolist(), upper=upper[i, k].tolist())
     response.forecasts.SetInParent()
     return response
+
+
+def _read_quantiles(sensor: str, valid: ForecastInput) -> tuple[Singles | None, list[bool]]:
+    """Return the own quantiles of the windows' series as `path_interval` takes them, and for which windows there are any."""
+    if not (sensor and valid.coverages and valid.series):
+        return None, [False] * len(valid.windows)
+    quantiles, own = valid.model.series.own_quantiles(sensor, valid.series)
+    return quantiles if own.any() else None, own.tolist()
+
+
+def _decode_series(names: Sequence[str], windows: int) -> list[str]:
+    """Return the names of the series of a batch; empty if it has none."""
+    if names and len(names) != windows:
+        text = f"expected none or {windows} names, found {len(names)}"
+        raise InvalidInputError.for_field("batch.series", Reason.SHAPE_MISMATCH, text, limit=windows, actual=len(names))
+    raise_violations([check_name(name, f"batch.series[{i}]") for i, name in enumerate(names) if name])
+    return list(names)
 
 
 def _decode_horizon(request: pb.ForecastRequest, model: LoadedModel) -> int:

@@ -59,9 +59,15 @@ class LoadedModel:
     chunking: Chunking
 
     def monitor(
-        self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False, own_envelope: bool = False
+        self,
+        table: SeriesTable,
+        *,
+        adapt: bool = False,
+        own_scales: bool = False,
+        own_envelope: bool = False,
+        own_intervals: bool = False,
     ) -> Monitor:
-        """Create a monitor of the series in a table; `adapt`, `own_scales` and `own_envelope` as for `Monitor`."""
+        """Create a monitor of the series in a table; `adapt` and what they have of their own as for `Monitor`."""
         return Monitor(
             self.detector,
             self.forecast,
@@ -71,6 +77,7 @@ class LoadedModel:
             adapt=adapt,
             own_scales=own_scales,
             own_envelope=own_envelope,
+            own_intervals=own_intervals,
             chunking=self.chunking,
             prefetch_cache=self.prefetch_cache if table is self.series.table else None,
         )

@@ -30,12 +30,12 @@ from mods_grpc.atomic_file import replacing
 from mods_grpc.server.models.unserved import ModelSeries
 from mods_grpc.server.persistence.reply_arrays import join_replies, measure_replies, split_replies
 from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply
-from mods_grpc.server.series.snapshot import SeriesSnapshot, capture, no_envelopes
+from mods_grpc.server.series.snapshot import SeriesSnapshot, capture, no_envelopes, no_quantiles
 
 MAGIC = b"mods-grpc state 3\n"
 DIGEST_BYTES = 65  # hexadecimal digits and the line end
 MAX_FILE_BYTES = 16 << 30
-_ENVELOPES = {"envelope", "blocks"}
+_ENVELOPES, _QUANTILES = {"envelope", "blocks"}, {"quantiles", "quantile_rows"}
 _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item.name not in ("sensors", "names", "answers"))
 
 
@@ -196,7 +196,7 @@ def _read_content(arrays: Mapping[str, Any]) -> SavedState:
 
 
 def _read_model(chunk: Mapping[str, Any], number: int, arrays: Mapping[str, Any], *, pinned: bool, complete: bool) -> SavedModel:
-    """Read a chunk. In files of earlier versions it has no `stale` and no envelopes, and its cached replies are in the header."""
+    """Read a chunk. In files of earlier versions some columns are missing, and its cached replies are in the header."""
     if "replies" in chunk:
         counts = {sensor: int(count) for sensor, count in chunk["replies"].items()}
         answers = split_replies(counts, arrays[f"{number}.reply_sizes"], arrays[f"{number}.reply_bytes"])
@@ -205,6 +205,8 @@ def _read_model(chunk: Mapping[str, Any], number: int, arrays: Mapping[str, Any]
     columns = {name: arrays[f"{number}.{name}"] for name in _ARRAYS if f"{number}.{name}" in arrays}
     if not _ENVELOPES & columns.keys():
         columns |= no_envelopes(*columns["values"].shape[::2])
+    if not _QUANTILES & columns.keys():
+        columns |= no_quantiles(*columns["own"].shape)
     series = SeriesSnapshot(
         sensors=tuple(map(str, chunk["sensors"])),
         names=tuple(map(str, chunk["names"])),

@@ -60,6 +60,7 @@ class RpcBoundary:
         *,
         estimate_seconds: Callable[[Request], float] = lambda _: 0.0,
         respond_batched: Callable[[Request], Awaitable[Message]] | None = None,
+        bind_caller: Callable[[Request, CallerIdentity], None] | None = None,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Create the handler of a unary RPC.
 
@@ -71,6 +72,7 @@ class RpcBoundary:
             scope: Scope that the caller needs.
             estimate_seconds: Estimates how long a request takes. Requests above INLINE_SECONDS run on a pool thread.
             respond_batched: Answers an inline request in a micro-batch with others, on the event loop; None to call `respond`.
+            bind_caller: Changes names in a request to those of the caller; None where there are none.
         """
         call_metrics = self.metrics.make_call_metrics("unary", service, method)
 
@@ -81,10 +83,16 @@ class RpcBoundary:
                 raise InvalidInputError.for_field("", Reason.BATCH_TOO_LARGE, message, limit=self.max_bytes, actual=len(data))
             return data
 
-        async def answer(data: bytes, context: Context) -> bytes:
-            if len(data) > INLINE_BYTES:
-                return await self._offload(lambda: serialize(respond(parse_request(kind, data))), context.time_remaining())
+        def parse(data: bytes, identity: CallerIdentity) -> Request:
             request = parse_request(kind, data)
+            if bind_caller is not None:
+                bind_caller(request, identity)
+            return request
+
+        async def answer(data: bytes, identity: CallerIdentity, context: Context) -> bytes:
+            if len(data) > INLINE_BYTES:
+                return await self._offload(lambda: serialize(respond(parse(data, identity))), context.time_remaining())
+            request = parse(data, identity)
             if len(data) > SMALL_BYTES and estimate_seconds(request) > INLINE_SECONDS:
                 return await self._offload(lambda: serialize(respond(request)), context.time_remaining())
             return serialize(respond(request) if respond_batched is None else await respond_batched(request))
@@ -92,8 +100,9 @@ class RpcBoundary:
         async def handle(data: bytes, context: Context) -> bytes:
             with _CountedCall(call_metrics, self.metrics) as counted_call:
                 try:
-                    self.rate_limiter.acquire(self.authenticator.authenticate(context, scope).name)
-                    return await answer(data, context)
+                    identity = self.authenticator.authenticate(context, scope)
+                    self.rate_limiter.acquire(identity.name)
+                    return await answer(data, identity, context)
                 except Exception as error:
                     await abort(context, counted_call.record_error(error))
 

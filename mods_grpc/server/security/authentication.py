@@ -17,6 +17,7 @@ MAX_FILE_BYTES = 1024 * 1024
 BEARER = "bearer "
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+SENSOR_SEPARATOR = "\x1f"
 
 
 class Scope(StrEnum):
@@ -46,6 +47,10 @@ class CallerIdentity:
     name: str
     scopes: frozenset[Scope] = frozenset(Scope)
     authenticated: bool = False
+
+    def own_sensor(self, sensor: str) -> str:
+        """Return the namespace of the series of a sensor: of authenticated callers their own, which no other can reach."""
+        return f"{self.name}{SENSOR_SEPARATOR}{sensor}" if self.authenticated else sensor
 
 
 class TokenFile:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Indices, Times
+from mods_grpc.array_types import Bools, Floats, Indices, Singles, Times
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.server.series.replay_cache import CachedReplies, LastReplies
@@ -15,6 +15,7 @@ from mods_grpc.server.series.total_alarms import TotalAlarms
 NO_SLOT = -1
 MAX_CACHED_STREAMS = 1024
 MAX_GROUP_REPLIES = 20_000  # cached replies of a group of sensors; more belong to one sensor only
+MAX_READS = 3  # of state that changes meanwhile
 MAX_RESERVED = 1 << 20  # series that memory is reserved for in advance
 NEVER_USED = np.inf  # last use of a free slot, so that it is never idle
 _NO_SERIES: dict[str, int] = {}
@@ -76,6 +77,28 @@ class SeriesSlots:
         if slot != NO_SLOT:
             self._last_used[slot] = time.monotonic()
         return slot
+
+    def own_quantiles(self, sensor: str, names: Sequence[str]) -> tuple[Singles, Bools]:
+        """Return the own quantiles of a sensor's series, `(n, horizons, levels, features)`, and which have any, `(n,)`.
+
+        They are as in the table, 0 where a series is new or learned none. Only reads, and may run on any thread beside the one
+        that scores.
+        """
+        for _ in range(MAX_READS):
+            table = self.table
+            first, second = (self._read_quantiles(table, sensor, names) for _ in range(2))
+            # a row that is applied meanwhile may be half in a copy, but not in two that are equal
+            if np.array_equal(first, second) and table is self.table:
+                break
+        return first, np.asarray(first.any(axis=(1, 2, 3)), np.bool_)
+
+    def _read_quantiles(self, table: SeriesTable, sensor: str, names: Sequence[str]) -> Singles:
+        slot_of = self._sensors.get(sensor, _NO_SERIES)
+        slots = np.array([slot_of.get(name, NO_SLOT) for name in names], np.intp)
+        quantiles = np.zeros((len(slots), *table.quantiles.shape[1:]), np.float32)
+        held = np.flatnonzero((slots != NO_SLOT) & (slots < len(table.quantiles)))
+        quantiles[held] = table.quantiles[slots[held]]
+        return quantiles
 
     def last_times(self, sensor: str, names: Sequence[str]) -> Times:
         """Return the time of the last row of a sensor's series, `(n,)`, nanoseconds; 0 where there is none."""

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.alarm_rules.envelope import NO_BLOCK, NUMBERS
-from mods_grpc.array_types import Bools, Floats, Singles, Times
+from mods_grpc.array_types import Bools, Floats, Indices, Singles, Times
 from mods_grpc.detection import SeriesTable
+from mods_grpc.detection.state.series_table import QUANTILE_LEVELS
 from mods_grpc.server.series.replay_cache import CachedReplies
 from mods_grpc.server.series.slots import NO_SLOT, SeriesSlots
 
@@ -25,6 +26,8 @@ class SeriesSnapshot:
         ahead: `(n, pending_rows, stored_per_feature * features)` pending forecasts, whose row has not come yet.
         adaptation: `(2, n)` factor of the significance level, and logarithm of the wealth of the bet on drift.
         own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learned from.
+        quantiles: `(m, horizons, levels, features)` offsets of the own quantiles of the m series that learned any, in order.
+        quantile_rows: `(n,)` rows they were learned from.
         envelope: `(n, NUMBERS, features + 1)` as in the table. blocks: `(2, n)` number of the current block, and complete ones.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
         answers: The cached replies of each sensor's streams.
@@ -41,6 +44,8 @@ class SeriesSnapshot:
     adaptation: Floats
     own: Singles
     taught: NDArray[np.int32]
+    quantiles: Singles
+    quantile_rows: NDArray[np.int32]
     envelope: Singles
     blocks: Times
     episode: Times
@@ -68,6 +73,11 @@ class SeriesSnapshot:
             "adaptation": (self.adaptation.shape, (2, n)),
             "own": (self.own.shape, (n, self.own.shape[1], features)),
             "taught": (self.taught.shape, (n,)),
+            "quantile_rows": (self.quantile_rows.shape, (n,)),
+            "quantiles": (
+                self.quantiles.shape,
+                (np.count_nonzero(self.quantile_rows), self.own.shape[1], len(QUANTILE_LEVELS), features),
+            ),
             "envelope": (self.envelope.shape, (n, NUMBERS, features + 1)),
             "blocks": (self.blocks.shape, (2, n)),
             "episode": (self.episode.shape, (3, n)),
@@ -90,6 +100,12 @@ def no_envelopes(n: int, features: int) -> dict[str, NDArray[Any]]:
     return {"envelope": empty, "blocks": np.stack([np.full(n, NO_BLOCK), np.zeros(n, np.int64)])}
 
 
+def no_quantiles(n: int, horizons: int, features: int) -> dict[str, NDArray[Any]]:
+    """Return the columns `quantiles` and `quantile_rows` of n series that learned none."""
+    empty = np.zeros((0, horizons, len(QUANTILE_LEVELS), features), np.float32)
+    return {"quantiles": empty, "quantile_rows": np.zeros(n, np.int32)}
+
+
 def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> SeriesSnapshot:
     """Copy the state of the series of some sensors; None for all."""
     table, sensors = series.table, series.sensors() if sensors is None else sensors
@@ -108,6 +124,8 @@ def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
         adaptation=np.stack([table.factor[slots], table.wealth[slots]]),
         own=table.log_scale[slots],
         taught=table.scale_rows[slots],
+        quantiles=table.quantiles[slots[table.quantile_rows[slots] > 0]],
+        quantile_rows=table.quantile_rows[slots],
         envelope=table.envelope[slots],
         blocks=np.stack([table.envelope_block[slots], table.envelope_blocks[slots].astype(np.int64)]),
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
@@ -121,9 +139,9 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool, 
 
     With `replace_equal`, only those stay whose rows here are newer.
 
-    What a series learned relative to a model's calibration (its level, its scales and the bet on drift) is restored only for
-    the same model; its envelope, which is relative to the units of the features, for any. Where the window of the table is longer
-    than the snapshot's, series warm up for the difference; where it is shorter, the last rows are restored.
+    What a series learned relative to a model's calibration (its level, its scales, its intervals and the bet on drift) is
+    restored only for the same model; its envelope, which is relative to the units of the features, for any. Where the window of
+    the table is longer than the snapshot's, series warm up for the difference; where it is shorter, the last rows are restored.
     """
     table, n = series.table, len(snapshot.names)
     slots = np.array([series.add(*owner) for owner in zip(snapshot.sensors, snapshot.names, strict=True)], np.intp)
@@ -145,11 +163,25 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool, 
     table.log_scale[target], table.scale_rows[target] = (
         (snapshot.own[source], snapshot.taught[source]) if same_model else (0.0, 0)
     )
+    _restore_quantiles(table, target, snapshot, source, same_model=same_model)
     table.envelope[target] = snapshot.envelope[source]
     table.envelope_block[target], table.envelope_blocks[target] = snapshot.blocks[:, source]
     table.episode_peak[target] = snapshot.peak[source]
     series.restore_usage(target, snapshot.idle_seconds[source], snapshot.answers)
     return int(source.size)
+
+
+def _restore_quantiles(
+    table: SeriesTable, target: Indices, snapshot: SeriesSnapshot, source: Indices, *, same_model: bool
+) -> None:
+    """Restore the own quantiles of the series `source` of a snapshot to slots, or reset them for another model."""
+    before = np.flatnonzero(table.quantile_rows[target])
+    table.quantiles[target[before]], table.quantile_rows[target[before]] = 0.0, 0
+    if same_model:
+        learned = np.flatnonzero(snapshot.quantile_rows[source])
+        index = np.cumsum(snapshot.quantile_rows > 0) - 1
+        table.quantiles[target[learned]] = snapshot.quantiles[index[source[learned]]]
+        table.quantile_rows[target] = snapshot.quantile_rows[source]
 
 
 def hand_over(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) -> None:

@@ -6,8 +6,10 @@ from mods_grpc.errors import ModsError
 from mods_grpc.protobuf.arrays import FLOAT64_BYTES
 from mods_grpc.server.codec.decode import find_model
 from mods_grpc.server.codec.forecast_messages import decode_forecast_request, encode_forecast_response
+from mods_grpc.server.codec.validation import check_name, raise_violations
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.security.authentication import CallerIdentity
 from mods_grpc.v1 import inference_pb2 as pb
 
 
@@ -17,6 +19,16 @@ class ForecastServicer:
 
     repository: Repository
     config: ServerConfig
+
+    def bind_caller(self, request: pb.ForecastRequest, identity: CallerIdentity) -> None:
+        """Set the sensor of a request, where it names one, to that of the caller.
+
+        Raises:
+            InvalidInputError: Its name is invalid.
+        """
+        if request.sensor:
+            raise_violations([check_name(request.sensor, "sensor")])
+            request.sensor = identity.own_sensor(request.sensor)
 
     def forecast(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
         """Forecast the windows of a request.

@@ -31,6 +31,7 @@ def make_handlers(
             forecast.forecast,
             estimate_seconds=forecast.estimate_seconds,
             respond_batched=forecast.forecast_batched,
+            bind_caller=forecast.bind_caller,
         ),
         "Detect": unary(INFERENCE_SERVICE, "Detect", pb.DetectRequest, detect.detect, estimate_seconds=detect.estimate_seconds),
         "StreamDetect": boundary.make_stream_handler(INFERENCE_SERVICE, "StreamDetect", streams.detect),

@@ -54,7 +54,7 @@ class RowScorer:
     Attributes:
         model: The model, which holds the series.
         monitor: Its detector over these series.
-        adapt, own_scales, own_envelope: As for the monitor.
+        adapt, own_scales, own_envelope, own_intervals: As for the monitor.
         sensor: Namespace of the series.
         significance: p-value at or below which an observation is anomalous.
         explain: Which verdicts are explained, an Explain of the protocol.
@@ -70,6 +70,7 @@ class RowScorer:
     adapt: bool
     own_scales: bool
     own_envelope: bool
+    own_intervals: bool
     sensor: str
     significance: float
     explain: int
@@ -157,7 +158,8 @@ class RowScorer:
     @property
     def params(self) -> object:
         """What scorers must agree on for rows of their streams to be scored in one call."""
-        judged_by = self.significance, self.adapt, self.own_scales, self.own_envelope, self.total
+        own = self.own_scales, self.own_envelope, self.own_intervals
+        judged_by = self.significance, self.adapt, own, self.total
         return judged_by, self.explain, self.impute_rows
 
     def read_row(self, data: pb.StreamData) -> SeriesRow | None:

@@ -37,7 +37,6 @@ from mods_grpc.server.series.total_alarms import TotalAlarms
 from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.v1 import inference_pb2 as pb
 
-SENSOR_SEPARATOR = "\x1f"
 TOO_MANY_INVALID_RETRY_SECONDS = 60.0
 
 
@@ -151,10 +150,9 @@ class StreamSession:
         if opening.sensor:
             raise_violations([check_name(opening.sensor, "config.sensor")])
             sensor = opening.sensor
-        if self._identity.authenticated:  # the series of other callers can't be reached
-            sensor = f"{self._identity.name}{SENSOR_SEPARATOR}{sensor}"
-        self._opening, self._sensor = opening, sensor
+        self._opening, self._sensor = opening, self._identity.own_sensor(sensor)
         self._generation = self._repository.generation
+        sensor = self._sensor
         held = model.series.count_series(sensor)
         scorer = self._bind(model)
         if self.is_pinned:
@@ -188,11 +186,16 @@ class StreamSession:
         scorer = RowScorer(
             model=model,
             monitor=model.monitor(
-                model.series.table, adapt=adapt, own_scales=opening.own_scales, own_envelope=opening.own_envelope
+                model.series.table,
+                adapt=adapt,
+                own_scales=opening.own_scales,
+                own_envelope=opening.own_envelope,
+                own_intervals=opening.own_intervals,
             ),
             adapt=adapt,
             own_scales=opening.own_scales,
             own_envelope=opening.own_envelope,
+            own_intervals=opening.own_intervals,
             sensor=self._sensor,
             significance=significance,
             explain=opening.explain,

@@ -185,8 +185,8 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
 
 
 def test_a_series_takes_the_documented_number_of_bytes():
-    assert SeriesTable(37, 4, 16, 3).series_bytes == 37 * 4 * 9 + (16 + 3 + 3) * 4 * 4 + 92
-    assert SeriesTable(37, 4, 16, 3, 2).series_bytes == 37 * 4 * 9 + (16 * 2 + 3 + 3) * 4 * 4 + 92
+    assert SeriesTable(37, 4, 16, 3).series_bytes == 37 * 4 * 9 + (16 + 3 * 12 + 3) * 4 * 4 + 96
+    assert SeriesTable(37, 4, 16, 3, 2).series_bytes == 37 * 4 * 9 + (16 * 2 + 3 * 12 + 3) * 4 * 4 + 96
 
 
 def test_a_forecast_of_several_steps_is_compared_with_its_row():

@@ -58,6 +58,7 @@ def test_a_single_row_is_scored_as_in_a_batch_also_after_gaps(detector, adapt, p
             "direction": explanation.direction[0],
             "scale": explanation.scale[0],
             "usual_peak": explanation.usual_peak[0],
+            "quantiles": explanation.quantiles[0],
         }
         for name, value in actual.items():
             np.testing.assert_array_equal(value, in_batch[name][i], err_msg=name)

@@ -147,3 +147,15 @@ def test_a_malformed_token_file_is_rejected_without_quoting_its_line(tmp_path, t
     with pytest.raises(ValueError, match="line 2 of the token file") as caught:
         TokenFile(path)
     assert "0000" not in str(caught.value)
+
+
+def test_a_forecast_has_the_intervals_of_the_callers_own_series_alone(guarded):
+    def own_intervals(token):
+        with Client(guarded.address, token=token) as client:
+            result = client.forecast(LEVELS[:4], 1_556_668_800 * 10**9, coverages=[0.8], sensor="site", series=["web"])
+        return bool(result.own_intervals[0])
+
+    with Client(guarded.address, token="secret-1") as client:
+        list(client.stream_detect(rows(9), sensor="site", own_intervals=True))
+    assert own_intervals("secret-1")
+    assert not own_intervals("secret-2")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.detection.scores.residuals import ResidualSpace
+from mods_grpc.server.persistence import snapshot_file
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, write_state
 from mods_grpc.server.series.replay_cache import CachedReply, ReplayCache
 from mods_grpc.server.series.slots import SeriesSlots
@@ -47,12 +48,14 @@ def through_a_file(snapshot):
 
 def judge(states, model, series, times, values, adapt):
     slots = np.array([states.add(*OWNERS[which]) for which in series])
-    options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt, "own_envelope": adapt}
+    own = {"own_scales": adapt, "own_envelope": adapt, "own_intervals": adapt}
+    options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, **own}
     monitor = Monitor(*model, states.table, **options)
     verdicts = monitor.observe(slots, times, values, reported=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
     states.release_empty(slots)
     names = ("outcome", "p_value", "anomalous", "expected", "drift", "gap_filled", "phase", "start", "peak_time", "peak")
-    return {name: np.asarray(getattr(verdicts, name)) for name in names}
+    quantiles = {"quantiles": verdicts.explain(np.arange(len(slots))).quantiles}
+    return {name: np.asarray(getattr(verdicts, name)) for name in names} | quantiles
 
 
 @settings(max_examples=40, deadline=None)
@@ -77,6 +80,32 @@ def test_capturing_writing_reading_and_restoring_the_state_changes_no_verdict(da
         parts.append(judge(states, model, series[a:b], times[a:b], values[a:b], adapt))
     for name, column in expected.items():
         np.testing.assert_array_equal(column, np.concatenate([part[name] for part in parts]), err_msg=name)
+
+
+@pytest.mark.parametrize("same_model", [True, False])
+def test_own_intervals_take_no_room_where_there_are_none_and_replace_those_that_were_there(same_model):
+    states, model = fresh_states(MODELS[0][0]), MODELS[0]
+    count, generator = 40, np.random.default_rng(1)
+    values, times = generator.gamma(50.0, 20.0, (count, 2)), np.arange(1, count + 1) * SLIDE * SECOND
+    judge(states, model, np.zeros(count, int), times, values, adapt=False)
+    judge(states, model, np.ones(count, int), times, values, adapt=True)
+    snapshot = through_a_file(capture(states))
+    assert (len(snapshot.quantiles), len(snapshot.quantile_rows)) == (1, 2)
+    restored = fresh_states(MODELS[0][0])
+    judge(restored, model, np.zeros(20, int), times[:20], values[:20], adapt=True)
+    restore(restored, snapshot, same_model=same_model)
+    own, has_any = restored.own_quantiles("zeek", ["web", "mail", "dns"])
+    assert has_any.tolist() == [False, same_model, False]
+    np.testing.assert_array_equal(own[1], states.own_quantiles("zeek", ["mail"])[0][0] if same_model else 0.0)
+
+
+def test_a_state_file_from_before_own_intervals_is_read(monkeypatch):
+    states = fresh_states(MODELS[0][0])
+    judge(states, MODELS[0], np.zeros(9, int), np.arange(1, 10) * SLIDE * SECOND, np.ones((9, 2)), adapt=False)
+    monkeypatch.setattr(snapshot_file, "_ARRAYS", tuple({*snapshot_file._ARRAYS} - snapshot_file._QUANTILES))
+    snapshot = through_a_file(capture(states))
+    assert snapshot.quantile_rows.tolist() == [0]
+    assert restore(fresh_states(MODELS[0][0]), snapshot, same_model=True) == 1
 
 
 def test_a_snapshot_keeps_the_answers_that_fit_its_series_while_the_stream_goes_on():
