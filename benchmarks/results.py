@@ -90,6 +90,7 @@ PAGES = {
     ),
     "ingest-evidence": Page(("python -m benchmarks.ingest.evidence",), 60),
     "training-baselines": Page(("python benchmarks/training/baselines.py",), 5),
+    "forecast-intervals": Page(("python benchmarks/training/forecast_intervals.py",), 1),
     "training-epoch-speed": Page(("python benchmarks/training/epoch_speed.py",), 5),
     "training-pool": Page(("python benchmarks/training/pool.py $MODS_DATA/labelled/smd",), 20),
 }

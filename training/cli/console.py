@@ -13,6 +13,8 @@ from mods_grpc.artifact import Metric
 from mods_grpc.detection import BudgetReach
 from training.data.events import LabelledEvent
 from training.data.panes.recovery import describe_panes
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.intervals import REPORTED_COVERAGES
 from training.evaluation.metrics import find_metric, geometric_mean
 from training.evaluation.scoring import Replay, match_events
 from training.export.model_card import reported_steps
@@ -97,6 +99,25 @@ def show_baselines(scored: Mapping[str, Sequence[Metric]], names: Sequence[str],
             relative = [find_metric(metrics, "RELATIVE_MAE", name, step) for name in names]
             mean = geometric_mean(metrics, "RELATIVE_MAE", step)
             table.add_row(model, str(step), *(f"{m.value:.3f}" if m else "-" for m in relative), f"{mean:.3f}")
+    console.print(table)
+
+
+def show_intervals(evaluation: Evaluation) -> None:
+    """Show how often the calibration's intervals and the series' own cover, and their CRPS."""
+    labels = [f"in {nominal:.0%}" for nominal in REPORTED_COVERAGES]
+    table = Table(
+        "feature", "k", *labels, "CRPS", title="intervals: the calibration's / the series' own; CRPS / MAE of no change"
+    )
+    for entry in evaluation.crps:
+        pairs = [
+            [
+                f"{of(entry.feature, entry.step, nominal).realised:.1%}"
+                for of in (evaluation.coverage_of, evaluation.own_coverage_of)
+            ]
+            for nominal in REPORTED_COVERAGES
+        ]
+        cells = [" / ".join(pair) for pair in pairs]
+        table.add_row(entry.feature, str(entry.step), *cells, f"{entry.calibration:.3f} / {entry.own:.3f}")
     console.print(table)
 
 

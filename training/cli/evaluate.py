@@ -11,7 +11,7 @@ from mods_grpc.artifact import Manifest
 from mods_grpc.command_line import number, parse_optional_text, parse_text
 from mods_grpc.detection import BudgetReach
 from mods_grpc.errors import DataError
-from training.cli.console import console, format_command, show_baselines, show_metrics, show_reach, show_replay
+from training.cli.console import console, format_command, show_baselines, show_intervals, show_metrics, show_reach, show_replay
 from training.cli.options import (
     MAX_BUDGET,
     add_model_version_options,
@@ -100,6 +100,7 @@ def _show(evaluation: Evaluation) -> None:
         evaluation.names,
         evaluation.manifest.horizon,
     )
+    show_intervals(evaluation)
     show_replay(evaluation.replay, evaluation.budget, evaluation.events, evaluation.manifest.window_seconds)
     show_reach(BudgetReach.of(evaluation.manifest, evaluation.budget))
     for note in evaluation.notes:

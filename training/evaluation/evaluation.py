@@ -20,7 +20,14 @@ from training.data.series import Series
 from training.data.time_range import Interval
 from training.data.windows import Samples, make_samples
 from training.evaluation.baselines import Baseline, fit_baselines, make_persistence, make_seasonal
-from training.evaluation.intervals import CURVE_COVERAGES, Coverage, measure_coverage
+from training.evaluation.intervals import (
+    CURVE_COVERAGES,
+    Coverage,
+    Crps,
+    measure_coverage,
+    measure_crps,
+    track_quantiles,
+)
 from training.evaluation.metrics import find_metric, geometric_mean
 from training.evaluation.scoring import EventMatches, Replay, match_events, replay_detector, score_forecasts
 from training.evaluation.worst_hours import WorstHour, find_worst_hours
@@ -39,7 +46,8 @@ class Evaluation:
         forecasts: `(n, horizon, outputs * features)`: the forecast, followed by the ends of its interval if the model has one.
         detector: The model's detector, which gives the conformal intervals.
         metrics: The model's metrics. baselines: Metrics by name of the baseline, on the same samples.
-        coverage: Coverage of the intervals at several nominal coverages.
+        coverage: Coverage of the calibration's intervals at several nominal coverages.
+        own_coverage: Coverage of the series' own intervals, at the reported ones. crps: CRPS of both.
         budget: False alarms per day that the detector was given. replay: Its alerts.
         events: Labelled events in the range. event_matches: Which episodes matched them.
         hours: The hours of the worst forecasts, one step ahead.
@@ -55,6 +63,8 @@ class Evaluation:
     metrics: tuple[Metric, ...]
     baselines: Mapping[str, tuple[Metric, ...]]
     coverage: tuple[Coverage, ...]
+    own_coverage: tuple[Coverage, ...]
+    crps: tuple[Crps, ...]
     budget: float
     replay: Replay
     events: tuple[LabelledEvent, ...]
@@ -74,6 +84,10 @@ class Evaluation:
     def coverage_of(self, feature: str, step: int, nominal: float) -> Coverage:
         """Return the coverage of one feature, step and nominal coverage."""
         return next(c for c in self.coverage if (c.feature, c.step, c.nominal) == (feature, step, nominal))
+
+    def own_coverage_of(self, feature: str, step: int, nominal: float) -> Coverage:
+        """Return the same of the series' own intervals."""
+        return next(c for c in self.own_coverage if (c.feature, c.step, c.nominal) == (feature, step, nominal))
 
     def to_tree(self) -> dict[str, Any]:
         """Return the form for JSON. Numbers that are not finite become None."""
@@ -96,6 +110,8 @@ class Evaluation:
                 for name, metrics in {"model": self.metrics, **self.baselines}.items()
             },
             "coverage": [dataclasses.asdict(entry) for entry in self.coverage],
+            "own_coverage": [dataclasses.asdict(entry) for entry in self.own_coverage],
+            "crps": [dataclasses.asdict(entry) for entry in self.crps],
             "detector": {
                 "false_alarms_per_day": self.budget,
                 "days": self.replay.days,
@@ -153,6 +169,7 @@ def evaluate_model(
     notes: list[str] = []
     baselines = _fit_baselines(manifest, series, fitting, notes)
     detector = Detector.from_manifest(manifest)
+    quantiles = track_quantiles(detector, samples.origins, samples.targets, forecasts)
     replayed = replay_detector(manifest, forecast, series, part, false_alarms_per_day)
     return Evaluation(
         manifest=manifest,
@@ -169,6 +186,8 @@ def evaluate_model(
         coverage=measure_coverage(
             detector, samples.targets, forecasts, series.names, sorted({*CURVE_COVERAGES, 0.8, 0.95, 0.99})
         ),
+        own_coverage=measure_coverage(detector, samples.targets, forecasts, series.names, quantiles=quantiles),
+        crps=measure_crps(detector, samples.targets, forecasts, samples.windows[:, -1], series.names, quantiles),
         budget=false_alarms_per_day,
         replay=replayed,
         events=tuple(events),

@@ -88,6 +88,12 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
             _table(*_coverage_rows(evaluation)),
         ),
         _section(
+            "Intervals of the series' own",
+            "Those of the calibration are the same for all hours and series. A series' own, as a stream with own_intervals has "
+            "them, move with its residuals from row to row. CRPS of both over the MAE of no change: lower is better.",
+            _table(*_own_interval_rows(evaluation)),
+        ),
+        _section(
             "Residuals, one step ahead",
             "In the space in which they are scored: log(1 + x) for counts and sums, the value itself for means.",
             embed_figure(
@@ -191,6 +197,16 @@ def _coverage_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
             )
     labels = [f"{nominal:.0%}" for nominal in REPORTED_COVERAGES]
     return ["feature", "k", *(f"in {w}" for w in labels), *(f"median width, {w}" for w in labels)], rows
+
+
+def _own_interval_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for entry in evaluation.crps:
+        kinds = (evaluation.coverage_of, evaluation.own_coverage_of)
+        realised = [f"{of(entry.feature, entry.step, c).realised:.1%}" for of in kinds for c in REPORTED_COVERAGES]
+        rows.append([escape(entry.feature), str(entry.step), *realised, f"{entry.calibration:.3f}", f"{entry.own:.3f}"])
+    labels = [f"{kind}, {nominal:.0%}" for kind in ("calibration", "own") for nominal in REPORTED_COVERAGES]
+    return ["feature", "k", *labels, "CRPS, calibration", "CRPS, own"], rows
 
 
 def _worst_rows(evaluation: Evaluation) -> Iterator[list[str]]:

@@ -19,7 +19,9 @@ RANGES = ["--train-time-range", "<2024-01-01,2024-01-14)", "--test-time-range", 
 class BandOfOne:
     """Stands for a detector whose intervals at coverage c reach c * 10 to both sides."""
 
-    def path_interval(self, forecast: np.ndarray, coverage: float) -> tuple[np.ndarray, np.ndarray]:
+    def path_interval(
+        self, forecast: np.ndarray, coverage: float, quantiles: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         return forecast - 10 * coverage, forecast + 10 * coverage
 
 
@@ -86,6 +88,11 @@ def test_evaluate_writes_metrics_and_a_report_that_loads_nothing(tmp_path: Path)
         assert metric["value"] == pytest.approx(model[key]["persistence"]), key
     wanted = {(name, step, nominal) for name in ("x0", "x1") for step in (1, 2, 3) for nominal in (0.8, 0.95, 0.99)}
     assert wanted <= {(c["feature"], c["step"], c["nominal"]) for c in tree["coverage"]}
+    own = {(c["feature"], c["step"], c["nominal"]): c["realised"] for c in tree["own_coverage"]}
+    assert own.keys() == wanted
+    assert np.mean([abs(realised - nominal) for (_, _, nominal), realised in own.items()]) < 0.06
+    assert {(entry["feature"], entry["step"]) for entry in tree["crps"]} == {("x0", 1), ("x0", 3), ("x1", 1), ("x1", 3)}
+    assert all(0 < entry["own"] < 1.2 * entry["calibration"] for entry in tree["crps"])
     assert sum(tree["detector"]["p_values"]["counts"]) > 300
 
     later = str(write_table(tmp_path / "y.csv", make_walk(days=17)))
@@ -108,6 +115,7 @@ def test_evaluate_writes_metrics_and_a_report_that_loads_nothing(tmp_path: Path)
         "Forecast against reality",
         "Calibration",
         "Intervals by step",
+        "Intervals of the series' own",
         "Residuals",
         "Worst hours",
     ):
