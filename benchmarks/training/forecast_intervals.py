@@ -59,7 +59,7 @@ def main():
     parser.add_argument("--data", default=str(MODS_2019))
     arguments = parser.parse_args()
     detector, forecasts, samples, names = read(arguments.model, arguments.data)
-    targets, last, steps = samples.targets, samples.windows[:, -1], detector.calibration.horizons
+    targets, last, steps = samples.targets, samples.last, detector.calibration.horizons
     tracked = {
         "own": track_quantiles(detector, samples.origins, targets, forecasts),
         "own, with anomalies": track_quantiles(detector, samples.origins, disturb(detector, samples), forecasts),

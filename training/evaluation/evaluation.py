@@ -187,7 +187,7 @@ def evaluate_model(
             detector, samples.targets, forecasts, series.names, sorted({*CURVE_COVERAGES, 0.8, 0.95, 0.99})
         ),
         own_coverage=measure_coverage(detector, samples.targets, forecasts, series.names, quantiles=quantiles),
-        crps=measure_crps(detector, samples.targets, forecasts, samples.windows[:, -1], series.names, quantiles),
+        crps=measure_crps(detector, samples.targets, forecasts, samples.last, series.names, quantiles),
         budget=false_alarms_per_day,
         replay=replayed,
         events=tuple(events),

@@ -56,8 +56,8 @@ def track_quantiles(detector: Detector, origins: Integers, observed: Floats, for
     for origin, index in index_of.items():
         quantiles[index] = table.quantiles[slots[0]]
         for line, step in enumerate(steps):
-            made = index_of.get(origin - step + 1)
-            row[0, line] = np.nan if made is None else residuals[made, step - 1]
+            start = index_of.get(origin - step + 1)
+            row[0, line] = np.nan if start is None else residuals[start, step - 1]
         detector.own_intervals.learn(table, slots, row)
     return quantiles
 
