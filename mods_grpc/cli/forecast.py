@@ -37,7 +37,6 @@ def add_forecast_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
     parser.add_argument(
         "--sensor",
         type=parse_sensor,
-        default="",
         help="sensor of a stream with --own-intervals; its series get intervals of their own (default: the calibration's)",
     )
     parser.set_defaults(run=run_forecast)
@@ -57,7 +56,7 @@ def run_forecast(arguments: argparse.Namespace) -> int:
                 version=model.version,
                 horizon=arguments.steps,
                 coverages=arguments.coverage,
-                sensor=arguments.sensor,
+                sensor=arguments.sensor or "",
                 series=[rows.series] if arguments.sensor else (),
             )
             forecasts.append((rows.series, result))

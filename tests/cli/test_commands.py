@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,18 @@ def test_stream_adapts_scales_with_own_scales(run: Command, table: Path) -> None
     pooled, own = p_values(), p_values("--own-scales")
     assert len(pooled) == len(own) == 60 - ROWS
     assert pooled != own
+
+
+def test_forecast_shows_the_intervals_that_a_stream_with_own_intervals_learned(run: Command, table: Path) -> None:
+    def forecast(*options: str) -> Any:
+        return json.loads(run("forecast", table, "--json", "--coverage", "0.8", "--series", "campus", *options)[1])[0]
+
+    assert run("stream", table, "--sensor", "own", "--series", "campus", "--own-intervals")[0] == 0
+    own, pooled = forecast("--sensor", "own"), forecast()
+    assert (own["own_intervals"], pooled["own_intervals"]) == (True, False)
+    first, other = (each["steps"][0] for each in (own, pooled))
+    assert first["values"] == other["values"]
+    assert first["intervals"] != other["intervals"]
 
 
 def test_stream_reads_standard_input(run: Command, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
