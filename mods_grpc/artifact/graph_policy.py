@@ -118,7 +118,7 @@ def _check_node(node: bytes) -> tuple[str, int]:
         elif field == 5:
             attributes.append(value)
     if (domain, operator) == (TREE_DOMAIN, TREE_OPERATOR):
-        return operator, check_trees(_fields(attribute) for attribute in attributes)
+        return operator, check_trees(attributes, _fields)
     for attribute in attributes:
         _check_attribute(attribute)
     if domain not in ("", "ai.onnx") or operator not in ALLOWED_OPERATORS:

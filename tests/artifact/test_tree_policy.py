@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from mods_grpc.artifact import check_graph, tree_policy
+from mods_grpc.artifact import check_graph, graph_policy, tree_policy
 from mods_grpc.errors import ArtifactError
 
 # Two trees: a root with a leaf and a branch of two leaves, and a single leaf.
@@ -45,6 +45,12 @@ def tree_model(version=3, count=1, **changes):
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
 
 
+def open_model(model):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def refusal(model):
     with pytest.raises(ArtifactError) as caught:
         check_graph(model.SerializeToString())
@@ -60,7 +66,7 @@ def changed(name, index, value):
 def test_trees_pass_and_the_runtime_reads_them_as_they_were_checked():
     model = tree_model()
     assert check_graph(model.SerializeToString()).operators == {"TreeEnsembleRegressor": 1}
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_model(model.SerializeToString())
     inputs = np.array([[0, 0.5], [-1, 1], [0, 1]], np.float32)
     np.testing.assert_array_equal(session.run(None, {"x": inputs})[0], [[1, 2.25], [3, 0.25], [0, 4.25]])
 
@@ -142,6 +148,29 @@ def test_other_operators_and_versions_of_the_domain_are_refused():
         assert refusal(tree_model(version=version)) == "imports an operator domain that is not allowed"
 
 
+def test_packed_numbers_and_numbers_in_any_order_of_fields_are_read_as_the_runtime_reads_them():
+    """The order of fields and the packing are the writer's choice; what is checked must be what the runtime reads."""
+    model = tree_model().SerializeToString()
+    ids = helper.make_attribute("nodes_featureids", TREES["nodes_featureids"]).SerializeToString()
+    name = b"\x0a\x10nodes_featureids"
+    packed = name + b"\x42\x06\x01\x00\x00\x00\x00\x00" + b"\xa0\x01\x07"
+    assert ids.startswith(name)
+    assert len(packed) < len(ids)
+    behind = ids.removeprefix(name) + name
+    split = name + ids.removeprefix(name)[:4] + b"\x42\x04\x00\x00\x00\x00" + b"\xa0\x01\x07"
+    for other in (packed, behind, split):
+        changed_model = onnx.load_model_from_string(model)
+        (node,) = changed_model.graph.node
+        (at,) = (index for index, attribute in enumerate(node.attribute) if attribute.name == "nodes_featureids")
+        assert list(onnx.AttributeProto.FromString(other).ints) == TREES["nodes_featureids"]
+        plain = [attribute.SerializeToString() for attribute in node.attribute]
+        plain[at] = other
+        assert tree_policy.check_trees(plain, graph_policy._fields) == 11
+    wrong = name + b"\x42\x06\x01\x00\x00\xff\x7f\x00" + b"\xa0\x01\x07"
+    with pytest.raises(ArtifactError):
+        tree_policy.check_trees([*plain[:at], wrong, *plain[at + 1 :]], graph_policy._fields)
+
+
 def chain(depth):
     """A tree of which every branch has a leaf on one side."""
     nodes = 2 * depth + 1
@@ -180,7 +209,7 @@ def test_the_nodes_of_all_trees_of_a_graph_are_bounded(monkeypatch):
 def test_the_runtime_refuses_a_number_of_an_input_that_there_is_none_of():
     model = tree_model(**changed("nodes_featureids", 0, 2**20 - 1)).SerializeToString()
     check_graph(model)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_model(model)
     with pytest.raises(Exception, match="feature"):
         session.run(None, {"x": np.zeros((1, 2), np.float32)})
 
@@ -207,9 +236,10 @@ def test_hostile_attributes_raise_nothing_but_our_error_and_what_passes_is_run(d
         check_graph(model.SerializeToString())
     except ArtifactError:
         return
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_model(model.SerializeToString())
     inputs = {"x": np.zeros((3, 2), np.float32)}
-    if max(changes.get("nodes_featureids", [0])) > 1:
+    inputs_of_branches = [changes.get("nodes_featureids", [0] * 6)[node] for node in (0, 2)]
+    if max(inputs_of_branches) > 1:
         with pytest.raises(Exception, match="feature"):
             session.run(None, inputs)
     else:

@@ -60,7 +60,7 @@ def solve_ridge(
 
     def error(alpha: float) -> float:
         weights, constants = solve(alpha)
-        return relative_error(validation.targets, (checked @ weights + constants).reshape(validation.targets.shape))
+        return relative_error(validation, (checked @ weights + constants).reshape(validation.targets.shape))
 
     if strength is None:
         checked = _design(validation, slots=slots)

@@ -27,9 +27,9 @@ class ScaledSamples:
     weights: Floats
 
 
-def relative_error(targets: Floats | Singles, forecast: Floats | Singles) -> float:
-    """Return the mean absolute error, averaged geometrically over steps and features, so that none of them rules."""
-    errors = np.abs(forecast - targets).mean(axis=0)
+def relative_error(samples: ScaledSamples, forecast: Floats | Singles) -> float:
+    """Return the weighted absolute error, averaged geometrically over steps and features, so that none of them rules."""
+    errors = (np.abs(forecast - samples.targets) * samples.weights[:, np.newaxis]).mean(axis=0)
     return float(np.exp(np.log(errors + 1e-12).mean()))
 
 
