@@ -24,20 +24,22 @@ from training.network.tree_layers import BLOCKS
 PATIENCE_TREES = 25
 """Trees without a lower validation error after which no more are added."""
 CHUNK_ROWS = 4096
-OWN_LAGS, OTHER_LAGS = 24, 12
+OWN_LAGS, OTHER_LAGS = 36, 8
 """Last steps of which single values are inputs: of the feature itself and of others."""
 SUMMED_ROWS = (2, 3, 6, 9, 12, 18, 24, 36, 48, 72, 144)
 """Numbers of last rows whose means are inputs."""
 OLDEST_LAGS = 18
 """Of the feature itself the oldest rows are inputs too: in a window of a day they hold what followed at this time yesterday."""
 MIN_SLOT_SAMPLES = 8
+LAST_STEP_TICKETS = 1
+"""How much more often the last step is drawn than another."""
 PILOT_TREES = 40
 """Trees of each feature that decide whether it gains from the profile of the day."""
 EXCESS = 2
 """A feature gets at most as many times the trees of an equal share."""
 ALLOCATED = 10
 SUBSAMPLE = 0.8
-MIN_LEAF_SAMPLES = 40
+MIN_LEAF_SAMPLES = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +151,7 @@ def _boost(
             "learning_rate": 1.0,
             "num_leaves": config.leaves,
             "min_data_in_leaf": max(1, min(MIN_LEAF_SAMPLES, rows // 50)),
-            "feature_fraction": 0.5,
+            "feature_fraction": 0.6,
             "boost_from_average": False,
             "seed": seed % 2**31,
             "deterministic": True,
@@ -169,7 +171,7 @@ def _boost(
     trees: list[Forest] = []
     course: list[float] = []
     for number in range(limit):
-        step = 0 if number % 2 == 0 or steps == 1 else int(random.integers(1, steps))
+        step = 0 if number % 2 == 0 else min(int(random.integers(1, steps + LAST_STEP_TICKETS)), steps - 1)
         used = random.random(rows) < SUBSAMPLE
         gradient = np.sign(forecast[:, step] - train.targets[:, step]) * weights * used
         hessian = np.where(used, weights, 1e-9)

@@ -95,7 +95,7 @@ class ModelConfig:
     members: str = ""
     blend: Blend = "mean"
     seeds: int = 1
-    leaves: int = 31
+    leaves: int = 24
     trees: int = 600
 
     def __post_init__(self) -> None:
