@@ -259,11 +259,11 @@ def measure_episode_rates(evidence: Floats, holdoff_rows: int) -> tuple[tuple[fl
     Returns:
         Those of EPISODE_SHARES that have MIN_EPISODES episodes, and more than the stricter ones.
     """
-    rates: list[tuple[float, float]] = []
+    counts: list[tuple[int, int]] = []  # not rates: a share of n times n may fall below the count
     for share in EPISODE_SHARES:
         rows = np.flatnonzero(evidence >= np.quantile(evidence, 1 - share))
         episodes = 1 + int((np.diff(rows) > holdoff_rows).sum())
-        is_new = not rates or (rows.size > rates[-1][0] * evidence.size and episodes > rates[-1][1] * evidence.size)
+        is_new = not counts or (rows.size > counts[-1][0] and episodes > counts[-1][1])
         if episodes >= MIN_EPISODES and rows.size < 2 * share * evidence.size + 1 and is_new:
-            rates.append((rows.size / evidence.size, episodes / evidence.size))
-    return tuple(rates)
+            counts.append((rows.size, episodes))
+    return tuple((size / evidence.size, episodes / evidence.size) for size, episodes in counts)
