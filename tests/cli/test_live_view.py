@@ -231,6 +231,8 @@ from mods_grpc.cli.live.live_view import LiveView
 from mods_grpc.cli.watch import install_signal_handlers
 from tests.cli.test_live_view import EpisodePhase, make_verdict, ALERT
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with it ignored
+
 def run(wait):
     with LiveView() as view:
         view.observe([make_verdict("site", EpisodePhase.STARTED), make_verdict("10.9.9.9")], [ALERT])
