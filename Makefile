@@ -11,7 +11,7 @@ OVER_GRPCIO := tests/client/test_streams.py tests/project/test_other_clients.py 
 	tests/server/test_lifecycle.py tests/server/net/test_listener.py tests/server/services/test_health_and_reflection.py \
 	tests/server/security/test_authentication.py tests/server/onnx/test_open_session.py
 
-# Two processes that each run whole modules, whose fixtures are made once then. A process takes 2 GB at most.
+# Two processes that each run whole modules, whose fixtures are made once then. A process takes about 2 GB of memory.
 PROCESSES ?= 2
 IN_PARALLEL := -n $(PROCESSES) --dist loadfile
 
