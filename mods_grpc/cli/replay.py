@@ -63,6 +63,7 @@ from mods_grpc.ids.windows.recorded import (
     is_of_host,
     read_datapool,
 )
+from mods_grpc.ids.windows.recorded_panes import PaneLayout, add_rows
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
 from mods_grpc.server.log_setup import set_up_logging
@@ -315,8 +316,12 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
     pool = find_datapool(first, model.window_seconds, model.slide_seconds) if first.is_dir() else None
     columns = make_columns(arguments, model, None if pool is None else pool.root)
     if pool is not None:
+        divisors = columns.divisors.tolist()
+        batches = read_datapool(pool, columns.keys, divisors, arguments.series)
+        if (panes := PaneLayout.of(model)) is not None:
+            batches = add_rows(batches, panes, datapool=pool, keys=columns.keys, divisors=divisors)
         return _count_rows(
-            read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series),
+            batches,
             total=len(pool.days) * round(DAY_SECONDS / model.slide_seconds),
             model_columns=columns,
         )
@@ -379,7 +384,9 @@ def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, sta
         series_column=arguments.series_column,
         series=arguments.series,
     )
-    return _count_rows(batch_table_rows(read_rows(lines, layout, path.name)), total)
+    batches = batch_table_rows(read_rows(lines, layout, path.name))
+    panes = PaneLayout.of(model)
+    return _count_rows(batches if panes is None else add_rows(batches, panes), total)
 
 
 def _count_rows(batches: Iterator[WindowBatch], total: int, model_columns: WindowColumns | None = None) -> _Recording:

@@ -150,6 +150,7 @@ def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Wi
         slide_seconds=round(model.slide_seconds),
         group_by=arguments.group_by,
         local_networks=tuple(arguments.local),
+        with_panes=bool(columns.has_panes.any()),
     )
     return Aggregator(columns.definition, options)
 

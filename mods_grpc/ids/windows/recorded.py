@@ -106,7 +106,7 @@ def read_datapool(datapool: Datapool, keys: Sequence[str], divisors: Sequence[fl
             path = datapool.root / protocol / day
             if not path.exists():
                 continue
-            distinct = _read_day(path, [keys[index].partition("|")[2] for index in indices])
+            distinct = read_day(path, [keys[index].partition("|")[2] for index in indices])
             for nanos, row in zip(distinct.times.tolist(), distinct.values, strict=True):
                 values.setdefault(nanos, np.full(len(keys), np.nan))[indices] = row
         for nanos in sorted(values):
@@ -146,7 +146,17 @@ def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     _report_repeated("table", duplicates, contradictions)
 
 
-def _read_day(path: Path, columns: Sequence[str]) -> DistinctRows:
+def find_days(protocol: Path, name: str) -> list[Path]:
+    """Return the files of a name in the folder of a protocol, in order of time."""
+    return sorted(path for path in protocol.glob(f"*/*/*/{name}") if parse_path("/".join(path.parts[-5:])) is not None)
+
+
+def read_day(path: Path, columns: Sequence[str]) -> DistinctRows:
+    """Read columns of a day's file; rows with the same time are merged as `merge_duplicates` does, and reported in the log.
+
+    Raises:
+        DataError: A column is missing, or a cell can't be parsed.
+    """
     name = "/".join(path.parts[-5:])
     with open_table(path) as lines:
         rows = list(read_rows(lines, TableLayout(features=tuple(columns), time_column=WINDOW_START), name))

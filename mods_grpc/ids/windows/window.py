@@ -7,31 +7,47 @@ from typing import Any
 
 import numpy as np
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Bools, Floats
 from mods_grpc.client.results import FeatureInfo
 from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.errors import DataError
 from mods_grpc.features import AggregateRow, Definition
+from mods_grpc.features.definitions import ADDITIVE_KINDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class WindowBatch:
-    """The windows that start at one time, nanoseconds since 1970. `values` is `(series, features)`, NaN where one is missing."""
+    """The windows that start at one time.
+
+    Attributes:
+        start_ns: Their start, nanoseconds since 1970.
+        series: Name of the series of each.
+        values: `(series, features)`, NaN where one is missing.
+        rows: The same as the model takes it: where its rows hold panes, what the window's last slide alone holds; None for the
+            values themselves.
+    """
 
     start_ns: int
     series: tuple[str, ...]
     values: Floats
+    rows: Floats | None = None
 
     def to_json(self) -> list[Any]:
         """Return the windows as values for JSON."""
-        values = np.where(np.isnan(self.values), None, self.values).tolist()  # type: ignore[call-overload]
-        return [self.start_ns, list(self.series), values]
+        arrays = [self.values] if self.rows is None else [self.values, self.rows]
+        return [self.start_ns, list(self.series), *map(_array_to_json, arrays)]
 
     @classmethod
     def from_json(cls, saved: list[Any]) -> "WindowBatch":
         """Return the windows that `to_json` described."""
-        start, series, values = saved
-        return cls(start_ns=start, series=tuple(series), values=np.array(values, dtype=np.float64))
+        start, series, *arrays = saved
+        values, rows, *_ = [*(np.array(array, dtype=np.float64) for array in arrays), None]
+        assert values is not None
+        return cls(start_ns=start, series=tuple(series), values=values, rows=rows)
+
+
+def _array_to_json(values: Floats) -> Any:
+    return np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]
 
 
 class WindowColumns:
@@ -46,11 +62,13 @@ class WindowColumns:
         keys: The aggregate of each feature.
         protocols: The protocol of each feature.
         divisors: `(features,)`; an aggregate divided by it is in the unit of the feature.
+        has_panes: `(features,)`, whether the model's rows hold what the last slide of a window alone holds.
         constant: The aggregates of features that had one value in training.
         definition: The aggregates to compute.
 
     Raises:
-        DataError: A feature without an aggregate, or a name that is not of a feature.
+        DataError: A feature without an aggregate, or whose rows hold panes while windows of the aggregate are no sums of them, or
+            a name that is not of a feature.
     """
 
     def __init__(self, features: Sequence[FeatureInfo], renamed: dict[str, str] | None = None) -> None:
@@ -76,6 +94,14 @@ class WindowColumns:
                 f"{error.message}, for each feature of the model; map them with --features NAME=PROTOCOL|COLUMN, "
                 "or use a model that was fitted on what `mods-grpc aggregate` wrote"
             ) from error
+        self.has_panes: Bools = np.array([feature.pane for feature in features], np.bool_)
+        kinds = {feature.key: feature.measure.kind for feature in self.definition.features}
+        for name, key, has_pane in zip(self.names, self.keys, self.has_panes.tolist(), strict=True):
+            if has_pane and kinds[key] not in ADDITIVE_KINDS:
+                raise DataError(
+                    f"the model's rows hold panes of {name}, but windows of {key} are no sums of them; "
+                    "map it to a count or a sum with --features, or name a version without panes"
+                )
 
     def batches(self, rows: Iterable[AggregateRow], missing: Collection[str] = ()) -> Iterator[WindowBatch]:
         """Yield the rows in batches of one start. Rows without any value are left out.
@@ -94,4 +120,12 @@ class WindowColumns:
             has_values = ~np.isnan(values).all(axis=1)
             if has_values.any():
                 names = tuple(row.series for row, has_value in zip(members, has_values, strict=True) if has_value)
-                yield WindowBatch(start_ns=start, series=names, values=values[has_values])
+                model_rows = self._join_panes(values, members)[has_values] if self.has_panes.any() else None
+                yield WindowBatch(start_ns=start, series=names, values=values[has_values], rows=model_rows)
+
+    def _join_panes(self, values: Floats, members: Sequence[AggregateRow]) -> Floats:
+        """Return the rows as the model takes them, of windows `(n, features)`; what is missing there is missing here."""
+        keys = [key for key, has_pane in zip(self.keys, self.has_panes.tolist(), strict=True) if has_pane]
+        rows = values.copy()
+        rows[:, self.has_panes] = np.array([[row.panes[key] for key in keys] for row in members]) / self.divisors[self.has_panes]
+        return np.where(np.isnan(values), np.nan, rows)

@@ -16,7 +16,7 @@ HOUR_NS = 3_600 * 10**9
 
 def model_of(*keys):
     pairs = [key.split("|") for key in keys]
-    feature = {"unit": "1", "training_minimum": 0.0, "training_maximum": 9.0}
+    feature = {"unit": "1", "pane": False, "training_minimum": 0.0, "training_maximum": 9.0}
     features = [
         SimpleNamespace(name=f"{protocol}|{column}", protocol=protocol, column=column, **feature) for protocol, column in pairs
     ]

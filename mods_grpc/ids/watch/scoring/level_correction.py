@@ -59,26 +59,33 @@ class Correction:
         """Whether it moves nothing, as when the level before came back."""
         return bool((self.offset == 0).all() and (self.factor == 1).all())
 
-    def apply(self, values: Floats) -> Floats:
-        """Return values `(..., features)` moved back."""
-        return np.asarray((values - self.offset) / self.factor, np.float64)
+    def apply(self, values: Floats, share: Floats | float = 1.0) -> Floats:
+        """Return values `(..., features)` moved back.
+
+        Args:
+            values: Windows, or parts of them.
+            share: `(features,)`, share of the offset that the values have, as a pane has of its window.
+        """
+        return np.asarray((values - self.offset * share) / self.factor, np.float64)
 
     def undo(self, values: Floats) -> Floats:
         """Return what `apply` moved."""
         return np.asarray(values * self.factor + self.offset, np.float64)
 
-    def restore(self, verdict: Verdict, p_value: float | None) -> Verdict:
+    def restore(self, verdict: Verdict, p_value: float | None, values: Floats) -> Verdict:
         """Return a verdict on moved values with the values as they were.
 
         Args:
             verdict: The verdict.
             p_value: Of all evidence, as its reason says it.
+            values: `(features,)`, as they were: a value that could not be moved back far enough is not the same again.
         """
         if len(verdict.features) != len(self.factor):
             return verdict
         features = []
-        for each, offset, factor in zip(verdict.features, self.offset.tolist(), self.factor.tolist(), strict=True):
-            observed = None if each.observed is None else each.observed * factor + offset
+        columns = zip(verdict.features, self.offset.tolist(), self.factor.tolist(), values.tolist(), strict=True)
+        for each, offset, factor, value in columns:
+            observed = None if each.observed is None else value
             expected, lower, upper = (value * factor + offset for value in (each.expected, each.lower, each.upper))
             features.append(replace(each, observed=observed, expected=expected, lower=lower, upper=upper))
         top = max(features, key=lambda each: each.share)
@@ -140,15 +147,15 @@ class LevelCorrections:
         """Return the correction of a series; None for none."""
         return self._corrections.get(series)
 
-    def correct(self, series: Sequence[str], values: Floats) -> Floats:
-        """Return the values `(n, features)` to send for n series."""
+    def correct(self, series: Sequence[str], values: Floats, share: Floats | float = 1.0) -> Floats:
+        """Return the values `(n, features)` of n series moved back, with `share` as of `Correction.apply`."""
         if not self._corrections:
             return values
         corrected = [self._corrections.get(name) for name in series]
         if not any(corrected):
             return values
         return np.stack(
-            [row if each is None else self._clip(each.apply(row)) for each, row in zip(corrected, values, strict=True)]
+            [row if each is None else self._clip(each.apply(row, share)) for each, row in zip(corrected, values, strict=True)]
         )
 
     def _clip(self, values: Floats) -> Floats:

@@ -6,8 +6,8 @@ because the watch was killed after sending it, answers DUPLICATE without a score
 the windows before it. The levels at which the series alarm are stored here too, see `alarm_levels`; the server uses a fixed one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -34,14 +34,27 @@ from mods_grpc.errors import (
 from mods_grpc.features.definitions import MEMORY_KEYS
 from mods_grpc.ids.health.changed_levels import ChangedLevel
 from mods_grpc.ids.watch.scoring.level_correction import LevelCorrections
+from mods_grpc.ids.watch.scoring.model_rows import ModelRows
+from mods_grpc.ids.watch.scoring.observations import batch_history, make_observations
 from mods_grpc.ids.watch.scoring.options import ScoringOptions, make_levels, make_total
 from mods_grpc.ids.watch.scoring.series_envelopes import OwnEvidence, SeriesEnvelopes
+from mods_grpc.ids.watch.scoring.verdicts import find_served, rename, take_last
 from mods_grpc.ids.windows.window import WindowBatch
 
 RECENT_WINDOWS = 12  # that `recent_values` returns
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
 _Answer = TypeVar("_Answer")
 _UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A window that is judged: its values, its row as the model takes it, and the row that was sent, all `(features,)`."""
+
+    start_ns: int
+    values: Floats
+    row: Floats
+    sent: Floats
 
 
 class ScoringClient:
@@ -79,6 +92,7 @@ class ScoringClient:
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         extents = make_extent_rule(model.window_seconds, model.slide_seconds, options.max_episode_seconds)
+        self._rows = ModelRows(model, RECENT_WINDOWS)
         self._levels = make_levels(model, options, extents)
         self._corrections = LevelCorrections(model.features, extents, model.digest)
         # the last rows as they were, of series that are corrected
@@ -129,7 +143,7 @@ class ScoringClient:
         while True:
             try:
                 self._stream = self._open()
-                for batch in self._history_batches():
+                for batch in batch_history(self._history.store):
                     self._send(self._stream, batch)
             except ConnectionFailedError as error:
                 attempt += 1
@@ -153,41 +167,51 @@ class ScoringClient:
         new = [index for index, series in enumerate(windows.series) if self._last_time(series) < windows.start_ns]
         if not new:
             return []
-        rejected = [self._reject(windows, index) for index in new if not self._can_be_judged(windows, index)]
-        new = [index for index in new if self._can_be_judged(windows, index)]
+        rows = self._rows.rows_of(windows)
+        can_be_judged = {index: self._can_be_judged(windows.series[index], windows.start_ns, rows[index]) for index in new}
+        rejected = [self._reject(windows, index, rows[index]) for index in new if not can_be_judged[index]]
+        new = [index for index in new if can_be_judged[index]]
         if not new:
             return rejected
         names = [windows.series[index] for index in new]
-        values = windows.values[new]
-        sent = self._corrections.correct(names, values)  # relative to the level that the series had before it changed
-        answers = self._score_on_stream(_observation_batch(list(map(self._wire_name, names)), windows.start_ns, sent))
+        values, rows = windows.values[new], rows[new]
+        # relative to the level that the series had before it changed
+        moved = self._corrections.correct(names, values)
+        sent = self._corrections.correct(names, rows, self._rows.share)
+        answers = self._score_on_stream(make_observations(list(map(self._wire_name, names)), windows.start_ns, sent))
         verdicts = [
             self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
-            for series, row, verdict in zip(names, sent, map(_rename, answers, names), strict=True)
+            for series, row, verdict in zip(names, sent, map(rename, answers, names), strict=True)
         ]
-        judged = zip(names, values, sent, self._judge_own(verdicts, windows.start_ns, sent), strict=True)
-        scored = rejected + [self._conclude(series, windows.start_ns, row, moved, *each) for series, row, moved, each in judged]
+        judged = self._judge_own(verdicts, windows.start_ns, moved)
+        each_window = zip(values, rows, sent, strict=True)
+        scored = rejected + [
+            self._conclude(_Window(windows.start_ns, *arrays), *each) for arrays, each in zip(each_window, judged, strict=True)
+        ]
         self._drop_corrections(verdicts)
         return scored
 
-    def _conclude(self, series: str, nanos: int, row: Floats, sent: Floats, verdict: Verdict, own: OwnEvidence | None) -> Verdict:
-        """Return the verdict on a window as it is raised, and learn from it; `sent` is the row that the server judged."""
-        result = self._decide(verdict, own, nanos, sent)
+    def _conclude(self, window: _Window, verdict: Verdict, own: OwnEvidence | None) -> Verdict:
+        """Return the verdict on a window as it is raised, and learn from it."""
+        series, nanos = verdict.series, window.start_ns
+        result = self._decide(window, verdict, own)
         if self._levels is not None:
             self._levels.update(result)
         # the stream has added the rows that the server applied, but not late ones
         if result.status is not VerdictStatus.REJECTED and self._last_time(series) < nanos:
-            self._history.store.append(self._wire_name(series), nanos, sent)
-        if series in self._raw and self._last_time(series) == nanos:
-            self._raw.append(series, nanos, row)
+            self._history.store.append(self._wire_name(series), nanos, window.sent)
+        if self._last_time(series) == nanos:
+            self._rows.add_window(series, nanos, window.values)
+            if series in self._raw:
+                self._raw.append(series, nanos, window.row)
         before = self._wire_name(series)
-        if self._corrections.update(result, row):
+        if self._corrections.update(result, window.values):
             self._begin_anew(series, before)
         return result
 
     def _drop_corrections(self, verdicts: list[Verdict]) -> None:
         """Drop all corrections where another version of the model judged."""
-        if (served := _find_served(verdicts)) is None:
+        if (served := find_served(verdicts)) is None:
             return
         before = {series: self._wire_name(series) for series in self._raw}
         for series in self._corrections.follow(served.digest):
@@ -204,11 +228,12 @@ class ScoringClient:
         self._history.store.drop(before)
         if series in self._raw:
             self._raw.drop(series)
-        wire_name, moved = self._wire_name(series), self._corrections.correct([series] * len(times), values)
+        wire_name = self._wire_name(series)
+        moved = self._corrections.correct([series] * len(times), values, self._rows.share)
         for nanos, row, sent in zip(times.tolist(), values, moved, strict=True):
             self._raw.append(series, nanos, row)
             self._history.store.append(wire_name, nanos, sent)
-        for batch in self._history_batches(wire_name):
+        for batch in batch_history(self._history.store, [wire_name]):
             self._score_on_stream(batch)
         if self._envelopes is not None:
             self._envelopes.forget(series)
@@ -246,7 +271,7 @@ class ScoringClient:
 
     def _follow_model(self, envelopes: SeriesEnvelopes, verdicts: list[Verdict]) -> None:
         """Fetch the reference of the version that judged where it is another one: versions are replaced under a stream."""
-        served = _find_served(verdicts)
+        served = find_served(verdicts)
         if served is None or served.digest == self._envelope_digest:
             return
         try:
@@ -257,21 +282,20 @@ class ScoringClient:
             envelopes.follow(model)
             self._envelope_digest = model.digest
 
-    def _can_be_judged(self, windows: WindowBatch, index: int) -> bool:
+    def _can_be_judged(self, series: str, nanos: int, row: Floats) -> bool:
         """Return whether a window is complete, or follows a complete one from which its missing values can be imputed.
 
         A server rejects others, and ends a stream after too many of them.
         """
-        if not np.isnan(windows.values[index]).any():
+        if not np.isnan(row).any():
             return True
-        series = windows.series[index]
         last = self._history.store.last_time(self._wire_name(series))
-        if last is None or windows.start_ns - last > (self._options.impute_rows + 1) * self._slide_ns:
+        if last is None or nanos - last > (self._options.impute_rows + 1) * self._slide_ns:
             return False
         _, values = self._history.store.rows(self._wire_name(series))
         return bool((~np.isnan(values)).all(axis=1).any())
 
-    def _reject(self, windows: WindowBatch, index: int) -> Verdict:
+    def _reject(self, windows: WindowBatch, index: int, row: Floats) -> Verdict:
         """Return the verdict on a window that can't be judged: warming up if only what needs a memory of keys is missing."""
         verdict = Verdict(
             series=windows.series[index],
@@ -279,9 +303,9 @@ class ScoringClient:
             status=VerdictStatus.WARMING_UP,
             model=ServedModel(name=self._model.name, version=self._model.version, digest=self._model.digest),
         )
-        if (np.isnan(windows.values[index]) == self._needs_memory).all():
+        if (np.isnan(row) == self._needs_memory).all():
             return verdict
-        features = zip(self._model.feature_names, np.isnan(windows.values[index]).tolist(), strict=True)
+        features = zip(self._model.feature_names, np.isnan(row).tolist(), strict=True)
         missing = ", ".join(name for name, is_missing in features if is_missing)
         message = f"{missing} is missing, and there is no complete window to impute it from"
         error = InvalidInputError.for_field("values", Reason.FEATURE_MISSING, message)
@@ -292,9 +316,14 @@ class ScoringClient:
 
         At most `RECENT_WINDOWS`; NaN where one is missing.
         """
-        if self._history.store.last_time(self._wire_name(series)) is None:
+        if self._rows.are_panes:
+            if series not in self._rows.windows:
+                return ()
+            times, values = self._rows.windows.rows(series)
+        elif self._wire_name(series) not in self._history.store:
             return ()
-        times, values = self._raw_rows(series)
+        else:
+            times, values = self._raw_rows(series)
         count = int(np.searchsorted(times, to_nanos(time), side="right"))
         index = self._model.feature_names.index(feature)
         return tuple(values[max(0, count - RECENT_WINDOWS) : count, index].tolist())
@@ -311,6 +340,7 @@ class ScoringClient:
         """Return the history, the levels, the envelopes and the corrections as values for JSON."""
         return {
             "total": None if self._total is None else self._total.state(),
+            "panes": self._rows.state(),
             "rows": self._history.store.state(),
             "raw_rows": self._raw.state(),
             "corrections": self._corrections.state(),
@@ -319,7 +349,10 @@ class ScoringClient:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace history, levels, envelopes and corrections by what `state` returned; call it before `open`."""
+        """Replace history, levels, envelopes and corrections by what `state` returned; call it before `open`.
+
+        Rows of a version that takes other rows are converted as far as they tell them; else series warm up anew.
+        """
         if self._total is not None and state.get("total") is not None:
             self._total.restore(state["total"])
         if self._levels is not None and state["levels"] is not None:
@@ -329,6 +362,22 @@ class ScoringClient:
         self._history.store.restore(state["rows"])
         self._raw.restore(state["raw_rows"])
         self._corrections.restore(state["corrections"])
+        if (held_panes := self._rows.restore(state.get("panes"))) is not None:
+            self._convert_history(held_panes)
+
+    def _convert_history(self, held_panes: list[str]) -> None:
+        """Begin the history anew with what the rows of another version tell, which hold the panes of the named features."""
+        series_of = {self._wire_name(series): series for series in self._raw}
+        rows = {series: self._raw_rows(series) for series in (series_of.get(name, name) for name in self._history.store)}
+        corrected = set(self._raw)
+        self._corrections.follow(self._model.digest)
+        for store in (self._history.store, self._raw):
+            for name in list(store):
+                store.drop(name)
+        for series, nanos, row in self._rows.convert(held_panes, rows):
+            self._history.store.append(self._wire_name(series), nanos, row)
+            if series in corrected:
+                self._raw.append(series, nanos, row)
 
     def _open(self) -> DetectStream:
         options = self._options
@@ -342,6 +391,7 @@ class ScoringClient:
             explain=options.explain,
             impute_rows=options.impute_rows,
             fixed_level=True,
+            panes=self._rows.are_panes,
             resume=RESUME_POLICY if self._wait else None,
             history=self._history,
         )
@@ -374,20 +424,6 @@ class ScoringClient:
         last = self._history.store.last_time(self._wire_name(series))
         return -(2**63) if last is None else last
 
-    def _history_batches(self, wire_name: str | None = None) -> Iterator[ObservationBatch]:
-        """Yield the history, or that of one series, one batch per time."""
-        names, name_indices, times, values = self._history.store.all_rows([] if wire_name is None else [wire_name])
-        # the server rejects rows before the first complete one of their series
-        first_complete = np.full(len(names), np.iinfo(np.int64).max)
-        is_complete = ~np.isnan(values).any(axis=1)
-        np.minimum.at(first_complete, name_indices[is_complete], times[is_complete])
-        accepted = times >= first_complete[name_indices]
-        name_indices, times, values = name_indices[accepted], times[accepted], values[accepted]
-        order = np.argsort(times, kind="stable")
-        starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
-        for rows in np.split(order, starts)[1:]:
-            yield _observation_batch([names[index] for index in name_indices[rows].tolist()], int(times[rows[0]]), values[rows])
-
     def _score_statelessly(
         self, series: str, nanos: int, row: Floats, verdict: Verdict, explain: Explain | None = None
     ) -> Verdict:
@@ -407,26 +443,26 @@ class ScoringClient:
             return verdict
         try:
             result = self._detect(series, times[complete[0] :], values[complete[0] :], explain or self._options.explain)
-            return _last_verdict(result, verdict)
+            return take_last(result, verdict)
         except InvalidInputError:
             return verdict  # too short, or with a gap too long to impute: the series is warming up
 
-    def _decide(self, verdict: Verdict, own: OwnEvidence | None, nanos: int, row: Floats) -> Verdict:
+    def _decide(self, window: _Window, verdict: Verdict, own: OwnEvidence | None) -> Verdict:
         """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
         if self._levels is not None:
             decided = self._levels.decide(verdict)
         else:
             decided = replace(verdict, anomalous=verdict.anomalous and (verdict.p_value or 0.0) <= HOLD_P)
         if decided.anomalous and not decided.features:
-            explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
+            explained = self._score_statelessly(decided.series, window.start_ns, window.sent, decided, explain="all")
             decided = replace(decided, features=explained.features, reason=explained.reason)
         correction = self._corrections.find(verdict.series)
         if correction is None:
             return decided if own is None else own.explain(decided)
         if own is None:
-            return correction.restore(decided, decided.p_value)
+            return correction.restore(decided, decided.p_value, window.values)
         own = replace(own, usual=correction.undo(own.usual))
-        return own.explain(correction.restore(decided, own.model_p))
+        return own.explain(correction.restore(decided, own.model_p, window.values))
 
     def _detect(self, series: str, times: Times, values: Floats, explain: Explain) -> DetectResult:
         return self._retry(
@@ -441,6 +477,7 @@ class ScoringClient:
                 significance=self._options.significance,
                 explain=explain,
                 impute_rows=self._options.impute_rows,
+                panes=self._rows.are_panes,
             )
         )
 
@@ -452,32 +489,3 @@ class ScoringClient:
             except (ConnectionFailedError, DeadlineError, DrainingError, ModelUnavailableError) as error:
                 attempt += 1
                 self._wait_to_retry(attempt, ConnectionFailedError(error.message))
-
-
-def _find_served(verdicts: list[Verdict]) -> ServedModel | None:
-    return next((v.model for v in verdicts if v.status is VerdictStatus.SCORED and v.model is not None), None)
-
-
-def _rename(verdict: Verdict, series: str) -> Verdict:
-    return verdict if verdict.series == series else replace(verdict, series=series)
-
-
-def _observation_batch(names: Sequence[str], nanos: int, values: Floats) -> ObservationBatch:
-    return ObservationBatch(series=names, times=np.full(len(names), nanos), values=values)
-
-
-def _last_verdict(result: DetectResult, verdict: Verdict) -> Verdict:
-    if result.verdicts:
-        return result.verdicts[-1]
-    if not result.status or result.status[-1] is not VerdictStatus.SCORED:
-        return verdict
-    p_value = float(result.p_values[-1])
-    return Verdict(
-        series=verdict.series,
-        observe_time=verdict.observe_time,
-        status=VerdictStatus.SCORED,
-        p_value=p_value,
-        score=-float(np.log10(p_value)),
-        anomalous=bool(result.anomalous[-1]),
-        model=result.model,
-    )

@@ -123,7 +123,7 @@ def test_a_verdict_says_the_values_as_they_were():
         features=features,
         reason="conn_in 500, above expected 100 (80-120), p = 0.0001; 90 % of the score",
     )
-    restored = corrections.find("site").restore(verdict, 1e-4)
+    restored = corrections.find("site").restore(verdict, 1e-4, np.array([2_000.0, np.nan]))
     assert restored.reason == "conn_in 2,000, above expected 400 (320-480), p = 0.0001; 90 % of the score"
     named = restored.features[0]
     assert [named.observed, named.expected, named.lower, named.upper] == pytest.approx([2_000, 400, 320, 480])

@@ -1,0 +1,55 @@
+"""Panes of windows that overlap by whole slides: what each window's last slide alone holds.
+
+A window is the sum of its m = window / slide panes, so x(t) - x(t-1) = u(t) - u(t-m): the panes follow from the windows, up to
+the first m of them. These offsets are exact where the data leaves no choice: no pane is below 0, so each has a lower bound, and
+where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case.
+"""
+
+import numpy as np
+
+from mods_grpc.array_types import Floats, Times
+
+SLACK = 1e-12
+"""Share of a window below which bounds count as met, since sums of floats are rounded."""
+
+
+def add_panes(times: Times, panes: Floats, panes_per_window: int, slide_ns: int) -> Floats:
+    """Return the windows of panes, added in order of time; NaN where a pane is missing, or before them.
+
+    Args:
+        times: `(n,)`, starts of the windows whose last slides the panes are, nanoseconds since 1970, in order.
+        panes: `(n, features)`, NaN where missing.
+        panes_per_window: m, 1 or more.
+        slide_ns: Slide of the windows, nanoseconds.
+    """
+    windows = np.full(panes.shape, np.nan)
+    count = len(panes) - panes_per_window + 1
+    if count < 1:
+        return windows
+    total = panes[:count].copy()
+    for later in range(1, panes_per_window):
+        total += panes[later : later + count]
+    is_whole = times[panes_per_window - 1 :] - times[:count] == (panes_per_window - 1) * slide_ns
+    windows[panes_per_window - 1 :] = np.where(is_whole[:, np.newaxis], total, np.nan)
+    return windows
+
+
+def recover_panes(windows: Floats, panes_per_window: int) -> Floats | None:
+    """Return the exact panes `(rows,)` of windows of one series and feature; None where there are several that could make them.
+
+    Args:
+        windows: `(rows,)`, one slide apart, none missing.
+        panes_per_window: m, 2 or more.
+    """
+    if len(windows) < panes_per_window:
+        return None
+    relative = np.diff(windows, prepend=windows[:1])
+    relative[:panes_per_window] = 0.0
+    offsets = np.zeros(panes_per_window)
+    for phase in range(panes_per_window):
+        relative[phase::panes_per_window] = np.cumsum(relative[phase::panes_per_window])
+        offsets[phase] = -relative[phase::panes_per_window].min()
+    total = float(windows[panes_per_window - 1])
+    if abs(total - offsets.sum()) > SLACK * abs(total):
+        return None
+    return np.asarray(relative + offsets[np.arange(len(relative)) % panes_per_window])
