@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats, Integers
-from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE, JOIN_COLUMNS, day_file
+from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE, JOIN_COLUMNS, day_file, format_window_slide
 from mods_grpc.errors import DataError
 from training.data.events import LabelledEvent, inject_events, place_events
 from training.data.time_range import DateTimes, Interval
@@ -24,6 +24,7 @@ DAYS_PER_WEEK = 7
 
 FEATURES = ("conn_in", "conn_out", "dns_in_distinct", "ssh_in")
 COLUMNS = (("conn", "in_count_uid"), ("conn", "out_count_uid"), ("dns", "in_distinct_query"), ("ssh", "in"))
+DISTINCT = FEATURES.index("dns_in_distinct")  # the one that windows do not add up
 NOTICE = "Simulated network traffic: made by `python -m training simulate`, not measured anywhere."
 
 # Counts per ten minutes at night, their increase in a full working hour, and the over-dispersion of the counts.
@@ -71,6 +72,16 @@ class Simulation:
     events: tuple[LabelledEvent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Counts `(rows, features)` of windows that start at times `(rows,)`."""
+
+    window_slide: str
+    times: DateTimes
+    counts: Floats
+    window: np.timedelta64
+
+
 def simulate(config: SimulationConfig) -> Simulation:
     """Simulate a campus network.
 
@@ -96,8 +107,7 @@ def simulate(config: SimulationConfig) -> Simulation:
     cumulative = np.vstack([np.zeros(len(FEATURES)), np.cumsum(counts, axis=0)])
     hourly = cumulative[ROWS_PER_WINDOW:] - cumulative[:-ROWS_PER_WINDOW]
     # Queries repeat within the hour, so there are fewer distinct ones than the sum of the parts.
-    distinct = FEATURES.index("dns_in_distinct")
-    hourly[:, distinct] = np.floor(hourly[:, distinct] * 0.62)
+    hourly[:, DISTINCT] = np.floor(hourly[:, DISTINCT] * 0.62)
     return Simulation(times=times[:rows], counts=hourly, slides=counts, events=events)
 
 
@@ -118,7 +128,7 @@ def create_folder(root: Path, simulation: Simulation) -> None:
 
 
 def write_datapool(root: Path, simulation: Simulation) -> int:
-    """Write a datapool, `events.csv` and a notice that the data is simulated.
+    """Write a datapool, with tables of panes, `events.csv` and a notice that the data is simulated.
 
     Returns:
         Number of files of the datapool.
@@ -128,14 +138,14 @@ def write_datapool(root: Path, simulation: Simulation) -> int:
     """
     create_folder(root, simulation)
     try:
-        days = simulation.times.astype("datetime64[D]")
-        files = 0
-        for day in np.unique(days):
-            for protocol in dict.fromkeys(protocol for protocol, _ in COLUMNS):
-                path = day_file(root, protocol, day.item(), DEFAULT_WINDOW_SLIDE)
-                path.parent.mkdir(parents=True)
-                path.write_text(_day_table(simulation, days == day, protocol), encoding="utf-8")
-                files += 1
+        step = np.timedelta64(SLIDE_SECONDS, "s")
+        of_windows = _Table(DEFAULT_WINDOW_SLIDE, simulation.times, simulation.counts, ROWS_PER_WINDOW * step)
+        # the last slide of each window, as `mods-grpc aggregate --panes` writes it
+        times, slides = simulation.times + (ROWS_PER_WINDOW - 1) * step, simulation.slides[ROWS_PER_WINDOW - 1 :]
+        of_panes = _Table(format_window_slide(SLIDE_SECONDS, SLIDE_SECONDS), times, slides, step)
+        all_columns = range(len(COLUMNS))
+        files = _write_tables(root, of_windows, all_columns)
+        files += _write_tables(root, of_panes, [index for index in all_columns if index != DISTINCT])
     except OSError as error:
         raise DataError(f"cannot write {root}: {error.strerror}") from error
     return files
@@ -193,12 +203,26 @@ def _bursts(rates: Floats, generator: np.random.Generator) -> Floats:
     return np.floor(rare * sizes * rates)
 
 
-def _day_table(simulation: Simulation, rows: Bools, protocol: str) -> str:
-    chosen = [index for index, (name, _) in enumerate(COLUMNS) if name == protocol]
+def _write_tables(root: Path, table: _Table, columns: Sequence[int]) -> int:
+    """Write the files of a table, one for each protocol and day, and return their number."""
+    files = 0
+    days = table.times.astype("datetime64[D]")
+    protocols = dict.fromkeys(COLUMNS[index][0] for index in columns)
+    for day in np.unique(days):
+        for protocol in protocols:
+            path = day_file(root, protocol, day.item(), table.window_slide)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            chosen = [index for index in columns if COLUMNS[index][0] == protocol]
+            path.write_text(_day_table(table, days == day, chosen), encoding="utf-8")
+            files += 1
+    return files
+
+
+def _day_table(table: _Table, rows: Bools, chosen: Sequence[int]) -> str:
     header = "\t".join([*JOIN_COLUMNS, *(COLUMNS[index][1] for index in chosen)])
-    ends = simulation.times[rows] + np.timedelta64(SLIDE_SECONDS * ROWS_PER_WINDOW, "s")
     lines = [header]
-    for start, end, counts in zip(simulation.times[rows], ends, simulation.counts[rows][:, chosen], strict=True):
+    times, counts_of_rows = table.times[rows], table.counts[rows][:, chosen]
+    for start, end, counts in zip(times, times + table.window, counts_of_rows, strict=True):
         lines.append("\t".join([f"{start}.000Z", f"{end}.000Z", *(str(int(count)) for count in counts)]))
     return "\n".join(lines) + "\n"
 

@@ -56,11 +56,23 @@ def test_events_change_only_their_own_features_and_windows_that_touch_them() -> 
 def test_the_reader_reads_what_was_written(tmp_path: Path) -> None:
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-07)")))
     files = write_datapool(tmp_path / "pool", simulation)
-    assert files == 6
+    assert files == 6 + 6  # of two days and three protocols; the panes of two protocols end on a third day
     series = read_datapool(tmp_path / "pool", parse_query(DEFAULT_QUERY), parse_interval("2026"))
     np.testing.assert_array_equal(series.values, simulation.counts)
     np.testing.assert_array_equal(series.times, simulation.times)
     assert "Simulated" in (tmp_path / "pool" / "SIMULATED.txt").read_text()
+
+
+def test_windows_are_the_sums_of_the_panes_that_are_written_beside_them(tmp_path: Path) -> None:
+    simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-07)")))
+    write_datapool(tmp_path / "pool", simulation)
+    query, names = parse_query("conn|in_count_uid~conn_in;ssh|in~ssh_in#window_start"), ["conn_in", "ssh_in"]
+    windows = read_datapool(tmp_path / "pool", query, parse_interval("2026"))
+    panes = read_datapool(tmp_path / "pool", query, parse_interval("2026"), window_slide="w10m-s10m")
+    np.testing.assert_array_equal(panes.times, windows.times + np.timedelta64(50, "m"))
+    sums = sum(panes.values[back : len(panes.values) - 5 + back] for back in range(6))
+    np.testing.assert_array_equal(windows.values[5:], sums)
+    np.testing.assert_array_equal(windows.values, simulation.counts[:, [FEATURES.index(name) for name in names]])
 
 
 def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
