@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.client import Client, Observation, VerdictStatus
+from mods_grpc.ids.watch.scoring.level_correction import Correction
 from mods_grpc.ids.watch.scoring.options import ScoringOptions
 from mods_grpc.ids.watch.scoring.scoring_client import RECENT_WINDOWS, ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
@@ -48,8 +49,7 @@ class Watch:
         self.scorer.open()
 
     def score(self, rows):
-        verdicts = [verdict for row in rows for verdict in self.scorer.score(batch(row))]
-        return verdicts
+        return [verdict for row in rows for verdict in self.scorer.score(batch(row))]
 
     def stop(self):
         self.scorer.close()
@@ -167,3 +167,29 @@ def test_a_version_without_panes_after_one_with_them_is_warmed_up_with_windows(t
         verdicts, _ = watch(client, range(40, 45), state)
         expected, _ = watch(client, range(20, 45), namespace="anew")
     assert facts(verdicts) == facts(expected[-len(verdicts) :])
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_a_level_that_changed_is_moved_back_pane_by_pane_and_said_as_it_is(repository, offset):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        expected, _ = watch(client, range(20, 70), namespace="before")
+        running = Watch(client)
+        running.score(range(20))
+        since, factor = running.score([20])[0].observe_time, np.array([2.0, 4.0])
+        correction = Correction(1, since, np.array([PANES * offset, 0.0]), factor)
+        running.scorer._corrections._corrections |= {"desk": correction}
+        running.scorer._begin_anew("desk", "desk")
+        for row in range(21, 50):  # until nothing of the former level is held
+            running.scorer.score(moved_batch(row, offset, factor))
+        verdicts = [v for row in range(50, 70) for v in running.scorer.score(moved_batch(row, offset, factor))]
+        recent = running.scorer.recent_values("desk", FEATURES[0], verdicts[-2].observe_time)
+        running.stop()
+    assert [v.p_value for v in verdicts] == pytest.approx([v.p_value for v in expected[-len(verdicts) :]], rel=1e-9)
+    assert verdicts[-2].features[0].observed == 2 * WINDOWS[69, 0, 0] + PANES * offset == recent[-1]
+
+
+def moved_batch(row, offset, factor):
+    """Windows of a desk at another level, by a factor and an offset of each pane."""
+    rows, windows = PANE_ROWS[row].copy(), WINDOWS[row].copy()
+    rows[0], windows[0] = rows[0] * factor + [offset, 0], windows[0] * factor + [PANES * offset, 0]
+    return WindowBatch(start_ns=at(row), series=NAMES, values=windows, rows=rows)
