@@ -263,6 +263,11 @@ class AccumulatorPlan:
 
     def fill_totals(self, cells: Sequence[Cell], values: dict[str, float]) -> None:
         """Write the additive features of closed cells, at least one, into `values`, as `fill_values` does."""
+        if len(cells) == 1:  # as where a slide is one pane
+            (cell,) = cells
+            for key, slot in self._total_outputs:
+                values[key] = float(cell[slot])
+            return
         for key, slot in self._total_outputs:
             values[key] = float(sum(cell[slot] for cell in cells))
 

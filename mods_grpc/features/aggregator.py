@@ -322,9 +322,30 @@ class Aggregator:
             plan.fill_values(of_plan, values, self.options.distinct_limit, has_learned=has_learned)
         return values
 
+    def last_panes(self) -> tuple[int, dict[str, list[dict[str, float]]]]:
+        """Return the start of the last window, nanoseconds since 1970, and by series the additive features of each of its slides.
+
+        The slides are in order of time; without a window, or where slides do not make a window, there are no series.
+        """
+        if self._next_start is None or self.options.window_seconds % self.options.slide_seconds:
+            return 0, {}
+        size = self.options.slide_panes
+        start = self._next_start - size
+        slides = [range(first, first + size) for first in range(start, start + self.options.window_panes, size)]
+        held = [[self._panes[pane] for pane in slide if pane in self._panes] for slide in slides]
+        panes = {
+            series: [self._totals([cells[series] for cells in slide if series in cells]) for slide in held]
+            for series in self._active
+        }
+        return start * self._pane_ns, panes
+
     def _totals(self, cells_of_panes: list[_Cells]) -> dict[str, float]:
         """Return the additive features of panes."""
         totals = self._no_totals.copy()
+        if len(cells_of_panes) == 1:  # as where a slide is one pane
+            for index, cell in cells_of_panes[0].items():
+                self._plans_by_index[index].fill_totals((cell,), totals)
+            return totals
         cells_by_plan: dict[int, list[Cell]] = {}
         for cells in cells_of_panes:
             for index, cell in cells.items():

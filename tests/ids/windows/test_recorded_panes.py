@@ -87,6 +87,21 @@ def test_rows_of_logs_and_of_a_datapool_are_the_same_and_windows_their_sums(fold
     assert (rows[:, 0] < windows[:, 0]).any()
 
 
+def test_the_panes_of_the_last_window_are_those_of_the_last_rows_over_a_restart(folder):
+    feed = feed_of(folder / "logs")
+    rows = [batch.rows[0] for group in feed.poll() for batch in group]
+    assert not rows  # within a day more may come
+    feed._lateness_ns = 0
+    feed.watermark.flush()
+    batches = [batch for group in feed._advance(feed.watermark.latest_ns) for batch in group]
+    again = feed_of(folder / "logs")
+    again.restore(json.loads(json.dumps(feed.state())))
+    for last in (feed.last_panes(), again.last_panes()):
+        assert last.start_ns == batches[-1].start_ns
+        expected = [np.where(COLUMNS.has_panes, batch.rows[0], np.nan) for batch in batches[-PANES:]]
+        np.testing.assert_array_equal(last.panes["site"], expected)
+
+
 def test_pending_windows_come_back_with_their_rows(folder):
     batches = [batch for group in read_windows(feed_of(folder / "logs")) for batch in group][:3]
     batches[1] = replace(batches[1], rows=None)
