@@ -320,7 +320,7 @@ def _restore(
     else:
         with _damage_named(arguments.state):
             feed.restore(saved["feed"])
-            pipeline.restore(saved["watch"])
+            pipeline.restore(saved["watch"], feed.last_panes())
 
 
 @contextmanager

@@ -34,6 +34,26 @@ def add_panes(times: Times, panes: Floats, panes_per_window: int, slide_ns: int)
     return windows
 
 
+def undo_windows(times: Times, windows: Floats, last_panes: Floats, slide_ns: int) -> Floats:
+    """Return the panes of windows back from the last one, `(n, features)`; NaN before a hole, where windows do not tell them.
+
+    Args:
+        times: `(n,)`, starts of the windows, nanoseconds since 1970, in order; one or more.
+        windows: `(n, features)`, NaN where missing.
+        last_panes: `(m, features)`, the panes of the last window in order of time, two or more.
+        slide_ns: Slide of the windows, nanoseconds.
+    """
+    rows, m = len(windows), len(last_panes)
+    panes = np.full((rows + m - 1, windows.shape[1]), np.nan)  # the oldest window has m - 1 panes before its own
+    panes[rows - 1 :] = last_panes
+    for row in range(rows - 2, -1, -1):  # the window of a row has m - 1 panes of the one after it
+        is_next = times[row + 1] - times[row] == slide_ns
+        pane = windows[row] - panes[row + 1 : row + m].sum(axis=0)
+        rounding = SLACK * rows * np.abs(windows[row])
+        panes[row] = np.where(is_next & (pane >= -rounding), np.maximum(pane, 0.0), np.nan)
+    return panes[m - 1 :]
+
+
 def recover_panes(windows: Floats, panes_per_window: int) -> Floats | None:
     """Return the exact panes `(rows,)` of windows of one series and feature; None where there are several that could make them.
 

@@ -29,7 +29,7 @@ from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.watch.review import FeedbackTracker
 from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
-from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.ids.windows.window import LastPanes, WindowBatch
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
 logger = logging.getLogger(__name__)
@@ -349,8 +349,10 @@ class WatchPipeline:
             "marks": self._marks if self._is_reprocessing else self._sink.mark(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], last_panes: LastPanes | None = None) -> None:
         """Replace the state by what `state` returned, and let the sink find the alerts that were written since.
+
+        `last_panes` are as of `ScoringClient.restore`.
 
         The sink's marks are retained until the pending batches are processed: their alerts may have been written after the marks
         and would be raised twice after a second crash.
@@ -363,7 +365,7 @@ class WatchPipeline:
         self._blindness.restore(state["blindness"])
         if self._show_notices is not None:
             self._show_notices(self.open_notices)
-        self._scorer.restore(state["history"])
+        self._scorer.restore(state["history"], last_panes)
         self._episodes.restore(state["episodes"])
         if self._roll_up is not None and state.get("roll_up") is not None:
             self._roll_up.restore(state["roll_up"])

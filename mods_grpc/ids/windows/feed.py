@@ -10,7 +10,7 @@ from mods_grpc.features.records import PROTOCOLS, RECORD_TYPES
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.windows.unset_fields import MIN_RECORDS, UnsetField, UnsetFields
-from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
+from mods_grpc.ids.windows.window import LastPanes, WindowBatch, WindowColumns
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
 SHARED_LOG_SECONDS = 3_600.0  # after this time a log of several protocols tells which of them have no traffic
@@ -158,6 +158,13 @@ class WindowFeed:
     def lacking_fields(self, min_records: int) -> tuple[UnsetField, ...]:
         """Return also the fields that so many records of some logs could not have, while others had them."""
         return self._unset_fields.list_lacking(min_records, without=self._columns.constant)
+
+    def last_panes(self) -> LastPanes | None:
+        """Return the panes of the last windows, as a model takes them whose rows hold panes; None for another model."""
+        if not self._columns.has_panes.any():
+            return None
+        start_ns, panes = self.aggregator.last_panes()
+        return LastPanes(start_ns, {series: self._columns.select_panes(slides) for series, slides in panes.items()})
 
     def state(self) -> dict[str, Any]:
         """Return the state of the aggregation as values for JSON."""

@@ -1,6 +1,6 @@
 """Batches of windows for the server: all series of one start, in the model's features and units."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -48,6 +48,14 @@ class WindowBatch:
 
 def _array_to_json(values: Floats) -> Any:
     return np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, slots=True)
+class LastPanes:
+    """The panes of the last window that was counted, by series `(panes, features)` in order of time; NaN where there are none."""
+
+    start_ns: int
+    panes: Mapping[str, Floats]
 
 
 class WindowColumns:
@@ -123,9 +131,15 @@ class WindowColumns:
                 model_rows = self._join_panes(values, members)[has_values] if self.has_panes.any() else None
                 yield WindowBatch(start_ns=start, series=names, values=values[has_values], rows=model_rows)
 
+    def select_panes(self, panes: Sequence[Mapping[str, float]]) -> Floats:
+        """Return panes by aggregate as `(n, features)` in the units of the features; NaN where the model's rows hold none."""
+        columns = [
+            [pane[key] if has_pane else np.nan for key, has_pane in zip(self.keys, self.has_panes.tolist(), strict=True)]
+            for pane in panes
+        ]
+        return np.asarray(np.array(columns) / self.divisors)
+
     def _join_panes(self, values: Floats, members: Sequence[AggregateRow]) -> Floats:
         """Return the rows as the model takes them, of windows `(n, features)`; what is missing there is missing here."""
-        keys = [key for key, has_pane in zip(self.keys, self.has_panes.tolist(), strict=True) if has_pane]
-        rows = values.copy()
-        rows[:, self.has_panes] = np.array([[row.panes[key] for key in keys] for row in members]) / self.divisors[self.has_panes]
-        return np.where(np.isnan(values), np.nan, rows)
+        panes = self.select_panes([row.panes for row in members])
+        return np.where(self.has_panes & ~np.isnan(values), panes, values)

@@ -13,8 +13,8 @@ import numpy as np
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Times
 from mods_grpc.client.results import ModelInfo
 from mods_grpc.client.streaming.row_history import RowStore
-from mods_grpc.data.panes import add_panes
-from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.data.panes import add_panes, undo_windows
+from mods_grpc.ids.windows.window import LastPanes, WindowBatch
 
 logger = logging.getLogger(__name__)
 
@@ -71,23 +71,36 @@ class ModelRows:
             self.windows.restore(state["windows"])
         return None
 
-    def convert(self, held_panes: list[str], rows: Mapping[str, tuple[Times, Floats]]) -> Iterator[tuple[str, int, Floats]]:
+    def convert(
+        self, held_panes: list[str], rows: Mapping[str, tuple[Times, Floats]], last_panes: LastPanes | None
+    ) -> Iterator[tuple[str, int, Floats]]:
         """Yield rows as this model takes them, with their series and time, of those that another version took.
 
-        Rows that tell no such row are left out: windows do not tell their panes, nor panes the windows after a hole.
+        Rows that tell no such row are left out: windows tell their panes back from one whose panes are at hand, up to a hole, and
+        panes tell windows as soon as there are enough after a hole. The windows are held from here on.
 
         Args:
             held_panes: Features of which the rows hold panes.
             rows: By series, times `(n,)`, nanoseconds since 1970, in order, and rows `(n, features)`.
+            last_panes: The panes of the last windows; None where they are not known.
         """
         had_panes = np.array([feature in held_panes for feature in self._features], np.bool_)
-        if (self._has_panes & ~had_panes).any():
-            hint = "rows of the new version hold panes, which those of the old one don't tell; the series warm up again"
-            logger.warning("history_dropped", extra={"series": len(rows), "hint": hint})
-            return
+        converted = 0
         for series, (times, values) in rows.items():
-            windows = add_panes(times, values, self._panes, self._slide_ns)
-            for nanos, value, window in zip(times.tolist(), values, windows, strict=True):
-                row = np.where(had_panes & ~self._has_panes, window, value)
-                if not np.isnan(row).any():
-                    yield series, nanos, row
+            windows = np.where(had_panes, add_panes(times, values, self._panes, self._slide_ns), values)
+            panes = np.where(had_panes, values, self._undo(series, times, values, last_panes))
+            model_rows = np.where(self._has_panes, panes, windows)
+            is_whole = ~np.isnan(model_rows).any(axis=1)
+            converted += bool(is_whole.any())
+            for nanos, row, window in zip(times[is_whole].tolist(), model_rows[is_whole], windows[is_whole], strict=True):
+                self.add_window(series, nanos, window)
+                yield series, nanos, row
+        if converted < len(rows):
+            hint = "rows of the new version hold what those of the old one don't tell; these series warm up again"
+            logger.warning("history_dropped", extra={"series": len(rows) - converted, "hint": hint})
+
+    def _undo(self, series: str, times: Times, windows: Floats, last_panes: LastPanes | None) -> Floats:
+        """Return the panes of windows `(n, features)` of one series; NaN where they do not follow."""
+        if last_panes is None or series not in last_panes.panes or times[-1] != last_panes.start_ns:
+            return np.full(windows.shape, np.nan)
+        return undo_windows(times, windows, last_panes.panes[series], self._slide_ns)

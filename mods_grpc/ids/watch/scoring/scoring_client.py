@@ -39,7 +39,7 @@ from mods_grpc.ids.watch.scoring.observations import batch_history, make_observa
 from mods_grpc.ids.watch.scoring.options import ScoringOptions, make_levels, make_total
 from mods_grpc.ids.watch.scoring.series_envelopes import OwnEvidence, SeriesEnvelopes
 from mods_grpc.ids.watch.scoring.verdicts import find_served, rename, take_last
-from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.ids.windows.window import LastPanes, WindowBatch
 
 RECENT_WINDOWS = 12  # that `recent_values` returns
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
@@ -348,10 +348,14 @@ class ScoringClient:
             "envelopes": None if self._envelopes is None else self._envelopes.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], last_panes: LastPanes | None = None) -> None:
         """Replace history, levels, envelopes and corrections by what `state` returned; call it before `open`.
 
         Rows of a version that takes other rows are converted as far as they tell them; else series warm up anew.
+
+        Args:
+            state: What `state` returned.
+            last_panes: From which the panes of windows follow that a version without panes judged; None where they don't.
         """
         if self._total is not None and state.get("total") is not None:
             self._total.restore(state["total"])
@@ -363,9 +367,9 @@ class ScoringClient:
         self._raw.restore(state["raw_rows"])
         self._corrections.restore(state["corrections"])
         if (held_panes := self._rows.restore(state.get("panes"))) is not None:
-            self._convert_history(held_panes)
+            self._convert_history(held_panes, last_panes)
 
-    def _convert_history(self, held_panes: list[str]) -> None:
+    def _convert_history(self, held_panes: list[str], last_panes: LastPanes | None) -> None:
         """Begin the history anew with what the rows of another version tell, which hold the panes of the named features."""
         series_of = {self._wire_name(series): series for series in self._raw}
         rows = {series: self._raw_rows(series) for series in (series_of.get(name, name) for name in self._history.store)}
@@ -374,7 +378,7 @@ class ScoringClient:
         for store in (self._history.store, self._raw):
             for name in list(store):
                 store.drop(name)
-        for series, nanos, row in self._rows.convert(held_panes, rows):
+        for series, nanos, row in self._rows.convert(held_panes, rows, last_panes):
             self._history.store.append(self._wire_name(series), nanos, row)
             if series in corrected:
                 self._raw.append(series, nanos, row)

@@ -1,16 +1,18 @@
 """A model whose rows hold panes: the watch sends these, and judges, explains and remembers whole windows."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mods_grpc.client import Client, Observation, VerdictStatus
+from mods_grpc.errors import ModsError, Reason
 from mods_grpc.ids.watch.scoring.level_correction import Correction
 from mods_grpc.ids.watch.scoring.options import ScoringOptions
 from mods_grpc.ids.watch.scoring.scoring_client import RECENT_WINDOWS, ScoringClient
-from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.ids.windows.window import LastPanes, WindowBatch
 from tests.support.models.panes import HAS_PANES, PANES, publish_panes
 from tests.support.models.tiny import FEATURES, LEVELS, ROWS, SLIDE, publish_tiny
 from tests.support.rpc.client import at
@@ -42,10 +44,10 @@ def batch(row, rows=PANE_ROWS, windows=WINDOWS):
 class Watch:
     """A watch that scores windows, from a state on."""
 
-    def __init__(self, client, state=None, options=OPTIONS, **changes):
-        self.scorer = ScoringClient(client, client.model("tiny", options.version), replace(options, **changes))
+    def __init__(self, client, state=None, last_panes=None, **changes):
+        self.scorer = ScoringClient(client, client.model("tiny"), replace(OPTIONS, **changes))
         if state is not None:
-            self.scorer.restore(json.loads(json.dumps(state)))
+            self.scorer.restore(json.loads(json.dumps(state)), last_panes)
         self.scorer.open()
 
     def score(self, rows):
@@ -56,8 +58,8 @@ class Watch:
         return self.scorer.state()
 
 
-def watch(client, rows, state=None, **changes):
-    running = Watch(client, state, **changes)
+def watch(client, rows, state=None, **options):
+    running = Watch(client, state, **options)
     return running.score(rows), running.stop()
 
 
@@ -157,6 +159,31 @@ def test_a_new_version_with_panes_leaves_a_running_watch_to_the_old_one_and_warm
     assert "history_dropped" in [record.message for record in caplog.records]
 
 
+def test_a_version_with_panes_is_warmed_up_with_those_that_follow_from_the_last_windows(tmp_path, caplog):
+    publish_tiny(tmp_path / "whole", window_seconds=PANES * SLIDE)
+    with running_server(repository=tmp_path / "whole") as server, Client(server.address) as client:
+        running = Watch(client)
+        running.score(range(40))
+        without_desk = replace(batch(40), series=NAMES[1:], values=WINDOWS[40, 1:], rows=PANE_ROWS[40, 1:])
+        running.scorer.score(without_desk)
+        state = running.stop()
+    last = np.where(HAS_PANES, PANE_ROWS[41 - PANES : 41], np.nan)
+    last_panes = LastPanes(at(40), {name: last[:, index] for index, name in enumerate(NAMES)})
+    publish_panes(tmp_path / "panes", version=2)
+    with running_server(repository=tmp_path / "panes") as server, Client(server.address) as client:
+        running = Watch(client, state, last_panes)
+        verdicts = running.score(range(41, 45))
+        recent = running.scorer.recent_values("server", FEATURES[0], verdicts[-1].observe_time)
+        running.stop()
+        expected, _ = watch(client, range(20, 45), namespace="anew")
+    assert recent == tuple(WINDOWS[45 - RECENT_WINDOWS : 45, 1, 0].tolist())
+    of_server = [v for v in verdicts if v.series == "server"]
+    assert [v.p_value for v in of_server] == [v.p_value for v in expected if v.series == "server"][-4:]
+    assert {v.status for v in verdicts if v.series == "desk"} == {VerdictStatus.WARMING_UP}  # its last window is another one
+    (record,) = [record for record in caplog.records if record.message == "history_dropped"]
+    assert record.series == 1
+
+
 def test_a_version_without_panes_after_one_with_them_is_warmed_up_with_windows(tmp_path):
     publish_panes(tmp_path, version=1)
     with running_server(repository=tmp_path) as server, Client(server.address) as client:
@@ -193,3 +220,19 @@ def moved_batch(row, offset, factor):
     rows, windows = PANE_ROWS[row].copy(), WINDOWS[row].copy()
     rows[0], windows[0] = rows[0] * factor + [offset, 0], windows[0] * factor + [PANES * offset, 0]
     return WindowBatch(start_ns=at(row), series=NAMES, values=windows, rows=rows)
+
+
+def test_a_watch_ends_when_no_version_is_left_that_takes_its_rows(tmp_path):
+    publish_tiny(tmp_path, window_seconds=PANES * SLIDE)
+    with running_server(repository=tmp_path) as server, Client(server.address) as client:
+        running = Watch(client)
+        running.score(range(20))
+        publish_panes(tmp_path, version=2)
+        server.rescan()
+        shutil.rmtree(tmp_path / "tiny" / "1")
+        server.rescan()
+        with pytest.raises(ModsError) as failure:
+            running.score(range(20, 40))
+        assert failure.value.reason in {Reason.MODEL_RETIRED, Reason.PANES_MISMATCH}
+        verdicts, _ = watch(client, range(40, 60), running.scorer.state())
+    assert {v.model.version for v in verdicts} == {2}
