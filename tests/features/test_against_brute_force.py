@@ -101,7 +101,7 @@ def add_as_partials(aggregator, locality, records):
 
 
 def as_text(rows):
-    return [(series, start, {key: repr(value) for key, value in values.items()}) for series, start, values in rows]
+    return [(series, start, {key: repr(value) for key, value in values.items()}) for series, start, values, *_ in rows]
 
 
 @pytest.mark.parametrize("seed", range(24))
