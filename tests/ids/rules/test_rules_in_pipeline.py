@@ -49,7 +49,7 @@ class Unreachable:
     def state(self):
         return {}
 
-    def restore(self, state):
+    def restore(self, state, last_panes=None):
         """Do nothing."""
 
 

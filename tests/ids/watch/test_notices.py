@@ -58,7 +58,7 @@ class Scorer:
     def state(self):
         return {}
 
-    def restore(self, state):
+    def restore(self, state, last_panes=None):
         """Do nothing."""
 
 
