@@ -152,6 +152,12 @@ def table_arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--series", type=parse_text, default=DEFAULT_SERIES, help="name of the series if no column names it (default %(default)s)"
     )
+    group.add_argument(
+        "--panes",
+        action="store_true",
+        help="rows hold what the last slide of each window holds alone, of the features that the model takes so (default: whole "
+        "windows, of the newest version that takes them)",
+    )
     return parser
 
 

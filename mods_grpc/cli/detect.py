@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mods_grpc.cli.arguments import add_command, connection_arguments, detection_arguments, open_client, table_arguments
-from mods_grpc.cli.input_rows import read_series
+from mods_grpc.cli.input_rows import find_model, read_series
 from mods_grpc.cli.output import detection_to_json, print_detection, write_json
 from mods_grpc.client import Client, DetectResult, ModelInfo
 from mods_grpc.client.codec.times import to_nanos
@@ -34,7 +34,7 @@ def add_detect_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 def run_detect(arguments: argparse.Namespace) -> int:
     """Score the rows of a file and print the anomalous ones."""
     with open_client(arguments) as client:
-        model = client.model(arguments.model, arguments.model_version)
+        model = find_model(client, arguments)
         series = read_series(arguments, model)
         results = [result for rows in series for result in _detect_in_chunks(client, rows, model, arguments)]
     row_count = sum(len(rows.nanos) for rows in series)
@@ -66,6 +66,7 @@ def _detect_in_chunks(
             false_alarms_per_day=arguments.false_alarms_per_day,
             significance=arguments.significance,
             impute_rows=arguments.impute_rows,
+            panes=arguments.panes,
         )
         yield _drop_rows_before(result, rows.nanos[start])
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats
 from mods_grpc.cli.arguments import add_command, connection_arguments, open_client, parse_sensor, table_arguments
-from mods_grpc.cli.input_rows import read_series
+from mods_grpc.cli.input_rows import find_model, read_series
 from mods_grpc.cli.output import forecast_to_json, format_time, print_forecast, write_json
 from mods_grpc.client import ModelInfo
 from mods_grpc.command_line import number, whole_number
@@ -45,7 +45,7 @@ def add_forecast_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
 def run_forecast(arguments: argparse.Namespace) -> int:
     """Forecast the steps after the last window of each series of a file."""
     with open_client(arguments) as client:
-        model = client.model(arguments.model, arguments.model_version)
+        model = find_model(client, arguments)
         forecasts = []
         for rows in read_series(arguments, model):
             start, window = _last_window(rows, model)
@@ -56,6 +56,7 @@ def run_forecast(arguments: argparse.Namespace) -> int:
                 version=model.version,
                 horizon=arguments.steps,
                 coverages=arguments.coverage,
+                panes=arguments.panes,
                 sensor=arguments.sensor or "",
                 series=[rows.series] if arguments.sensor else (),
             )

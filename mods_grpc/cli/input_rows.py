@@ -10,12 +10,29 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from mods_grpc.client import ModelInfo
+from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.data.tables import SeriesRows, TableLayout, TableRow, group_by_series, open_table, read_rows
 from mods_grpc.errors import DataError
 
 STANDARD_INPUT = "-"
 FOLLOW_SECONDS = 0.2
+
+
+def find_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
+    """Return the version of the model that takes the rows: the named one, or the newest that takes panes or whole windows.
+
+    Raises:
+        ModsError: There is no such model.
+    """
+    model = client.model(arguments.model, arguments.model_version)
+    if arguments.model_version is not None or _takes_panes(model) == arguments.panes:
+        return model
+    others = (other for other in client.models() if other.name == model.name and other.state is ModelState.READY)
+    return next((other for other in others if _takes_panes(other) == arguments.panes), model)
+
+
+def _takes_panes(model: ModelInfo) -> bool:
+    return any(feature.pane for feature in model.features)
 
 
 def read_series(arguments: argparse.Namespace, model: ModelInfo) -> list[SeriesRows]:

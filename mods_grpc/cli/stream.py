@@ -13,7 +13,7 @@ from mods_grpc.cli.arguments import (
     parse_sensor,
     table_arguments,
 )
-from mods_grpc.cli.input_rows import open_lines, read_input_rows
+from mods_grpc.cli.input_rows import find_model, open_lines, read_input_rows
 from mods_grpc.cli.output import is_reportable, print_verdict, write_json
 from mods_grpc.client import ModelInfo, Observation
 from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
@@ -53,7 +53,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
         print_error(contradiction)
         return EXIT_USAGE
     with open_client(arguments) as client:
-        model = client.model(arguments.model, arguments.model_version)
+        model = find_model(client, arguments)
         with open_lines(arguments.file, follow=arguments.follow) as lines:
             stream = client.stream_detect(
                 (Observation(row.series, row.nanos, row.values) for row in read_input_rows(lines, arguments, model)),
@@ -69,6 +69,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 own_scales=arguments.own_scales,
                 own_envelope=arguments.own_envelope,
                 own_intervals=arguments.own_intervals,
+                panes=arguments.panes,
             )
             with stream:
                 _warn_of_unproven_budget(arguments, model)  # which the server has accepted

@@ -1,0 +1,1 @@
+"""Tests of mods_grpc.cli.alerts."""
