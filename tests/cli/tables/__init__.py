@@ -1,1 +1,1 @@
-"""Tests of mods_grpc.cli.alerts."""
+"""Tests of the tables that commands read."""
