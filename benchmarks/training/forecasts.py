@@ -169,15 +169,15 @@ def fit_reference(data, step, *, with_panes):
     if with_panes and series.panes:
         overlap = Overlap(series.panes, np.array([feature.pane for feature in series.features]))
     result = np.empty(samples["test"].targets[:, 0].shape)
-    known, base = {}, {}
+    shared_by_part, base = {}, {}
     for name, part in samples.items():
         shared = overlap.shared(part.windows, step)[:, step - 1] if overlap else np.zeros_like(part.last)
         share = overlap.shares(step)[step - 1] if overlap else 1.0
-        known[name], base[name] = shared, part.last * share
+        shared_by_part[name], base[name] = shared, part.last * share
     for feature in range(result.shape[1]):
         unit = {name: np.maximum(np.abs(samples[name].last[:, feature]), 1e-9) for name in samples}
         target = {
-            name: (part.targets[:, step - 1, feature] - known[name][:, feature] - base[name][:, feature]) / unit[name]
+            name: (part.targets[:, step - 1, feature] - shared_by_part[name][:, feature] - base[name][:, feature]) / unit[name]
             for name, part in samples.items()
         }
         parameters = {**PARAMETERS, "seed": 1 + feature}
@@ -189,7 +189,7 @@ def fit_reference(data, step, *, with_panes):
         everything = _dataset(inputs, target, unit, ["train", "validation", "calibration"])
         model = lightgbm.train(parameters, everything, max(1, chosen.best_iteration))
         change = np.asarray(model.predict(inputs["test"], num_threads=1)) * unit["test"]
-        result[:, feature] = known["test"][:, feature] + base["test"][:, feature] + change
+        result[:, feature] = shared_by_part["test"][:, feature] + base["test"][:, feature] + change
     return result
 
 
