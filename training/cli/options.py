@@ -21,7 +21,7 @@ from training.data.preset_columns import DEFAULT_PRESET, select_columns
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.source import SourceConfig
 from training.data.time_range import parse_interval, parse_intervals
-from training.network.config import DEFAULT_MEMBERS, MODEL_TYPES, FitConfig, Loss, ModelConfig
+from training.network.config import DEFAULT_MEMBERS, MODEL_TYPES, FitConfig, Loss, ModelConfig, Transform
 
 DEFAULT_REPOSITORY = "exported"
 MAX_VERSION = 10**9 - 1
@@ -337,7 +337,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "with --model-delta, scale each window by its own differences: for series of different size",
     )
     group.add_argument(
-        "--transform", choices=("none", "log1p"), default=model.transform, help="transform of raw values (default: %(default)s)"
+        "--transform",
+        choices=get_args(Transform),
+        default=model.transform,
+        help="transform of raw values; level divides them by the feature's level at the window's end (default: %(default)s)",
     )
     _add_switch(group, "--linear", model.linear, "add a linear map from the window to the forecast")
     _add_switch(

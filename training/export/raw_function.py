@@ -52,8 +52,10 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
     has_panes = scaler.overlap.has_panes is not None
     median = config.levels.index(MEDIAN) if config.levels else 0
 
+    lower = scaler.lower_bounds
+
     def transform(values: Any) -> Any:
-        if scaler.transform == "none":
+        if scaler.transform != "log1p":
             return values
         return tf.math.log((tf.maximum(values, 0.0) if has_panes else values) + 1.0)
 
@@ -65,7 +67,7 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
     def forecast(window: Any, time: Any = None) -> dict[str, Any]:
         z = transform(window)
-        d = z[:, 1:] - z[:, :-1] if scaler.differencing else z
+        d = z[:, 1:] - z[:, :-1] if scaler.differencing and scaler.transform != "level" else z
         size = _window_sizes(z, d) if scaler.window_scale else None
         if size is not None:
             d /= size
@@ -73,7 +75,9 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         if has_panes:
             last_value, fresh, shared = _add_panes(window, scaler.overlap, config.steps_ahead)
             last, base = transform(last_value), transform(fresh)
-        if config.level:
+        if scaler.transform == "level":
+            size, d = _relative_steps(window, last, scaler)
+        elif config.level:
             d = tf.concat([last, d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -MAX_INPUT, MAX_INPUT), tf.float32)
@@ -83,10 +87,12 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         z_hat = tf.reshape(change * output_scale + output_shift, path)
         if size is not None:
             z_hat *= size[..., tf.newaxis] if config.levels else size
-        if scaler.differencing:
+        if scaler.differencing or scaler.transform == "level":
             z_hat += base[..., tf.newaxis] if config.levels else base
         if bound is not None:
             z_hat = tf.exp(tf.minimum(z_hat, bound)) - 1.0
+        if lower is not None:
+            z_hat = tf.maximum(z_hat, lower[:, np.newaxis] if config.levels else lower)
         if shared is not None:
             z_hat = (shared[..., tf.newaxis] if config.levels else shared) + z_hat
         return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
@@ -140,6 +146,21 @@ def _add_panes(window: Any, overlap: Overlap, horizon: int) -> tuple[Any, Any, A
     return last, last * overlap.shares(horizon), shared
 
 
+def _relative_steps(window: Any, last: Any, scaler: Scaler) -> tuple[Any, Any]:
+    """Return the units of the transform "level", `(n, 1, features)`, and the steps in them; see `scaler.to_network_input`."""
+    assert scaler.level_share is not None
+    assert scaler.level_floor is not None
+    size = tf.maximum(last * scaler.level_share, scaler.level_floor)
+    steps = (window[:, int(scaler.differencing) :] - last * scaler.subtracted) / size
+    if scaler.level_mean is None:
+        return size, steps
+    relative = scaler.level_share > 0
+    level = tf.math.log(size)
+    if not relative.all():
+        level = tf.where(relative, level, last / size)
+    return size, tf.concat([level, steps[:, 1:]], axis=1)
+
+
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:
     """Return the upper bound of forecast z by feature, with another axis if there are quantiles; None without log1p."""
     if scaler.highest is None:
@@ -166,6 +187,8 @@ def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:
         raise DataError("the scaler was fitted for another transform or differencing than the configuration has")
     if scaler.window_scale != config.window_scale:
         raise DataError("the scaler was fitted with window_scale and the configuration has none, or the other way round")
+    if (scaler.level_share is not None) != (config.transform == "level"):
+        raise DataError("the scaler has shares of levels and another transform, or the other way round")
     if (scaler.highest is not None) != (config.transform == "log1p"):
         raise DataError("the scaler has the highest training values and no transform, or the other way round")
     if (scaler.level_mean is not None) != config.level:

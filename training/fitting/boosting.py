@@ -43,7 +43,7 @@ MIN_LEAF_SAMPLES = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Task:
+class Task:
     """What the trees of a feature are fitted to: columns `(n, inputs)`, residuals `(n, steps)` and weights `(n,)`."""
 
     columns: Singles
@@ -52,7 +52,7 @@ class _Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Course:
+class Course:
     """The trees of a feature, and the validation error after each of them."""
 
     trees: list[Forest]
@@ -88,27 +88,27 @@ def fit_trees(
         targets = [target - linear for target, linear in zip(targets, bases, strict=True)]
         base = bases[1]
     if config.calendar:
-        network.get_layer(architecture.PROFILE).set_weights([_profile(train, targets[0])])
-    columns = [_columns(network, samples) for samples in (train, validation)]
-    courses: list[_Course] = []
+        network.get_layer(architecture.PROFILE).set_weights([slot_profile(train, targets[0])])
+    columns = [columns_of(network, samples) for samples in (train, validation)]
+    courses: list[Course] = []
     profiles: list[bool] = []
     for feature in range(features):
         parts = zip(columns, targets, (train, validation), strict=True)
-        tasks = [_Task(columns=x, targets=y[:, :, feature], weights=s.weights[:, feature]) for x, y, s in parts]
+        tasks = [Task(columns=x, targets=y[:, :, feature], weights=s.weights[:, feature]) for x, y, s in parts]
 
-        def boost(
-            profile: bool, limit: int, *, fixed: bool = False, number: int = feature, tasks: list[_Task] = tasks
-        ) -> _Course:
+        def attempt(
+            profile: bool, limit: int, *, fixed: bool = False, number: int = feature, tasks: list[Task] = tasks
+        ) -> Course:
             inputs = _candidates(config, features, number, profile=profile)
-            return _boost(tasks, inputs, config, options, seed=options.seed + number, limit=limit, fixed=fixed)
+            return boost(tasks, inputs, config, options, seed=options.seed + number, limit=limit, fixed=fixed)
 
         if counts:
             profiles.append(counts[feature] > 0)
-            courses.append(boost(profiles[-1], abs(counts[feature]), fixed=True))
+            courses.append(attempt(profiles[-1], abs(counts[feature]), fixed=True))
             continue
-        pilots = [boost(profile, PILOT_TREES) for profile in ((False, True) if config.calendar else ())]
+        pilots = [attempt(profile, PILOT_TREES) for profile in ((False, True) if config.calendar else ())]
         profiles.append(bool(pilots) and min(pilots[1].errors) < min(pilots[0].errors))
-        courses.append(boost(profiles[-1], max(1, min(config.trees, EXCESS * config.trees // features))))
+        courses.append(attempt(profiles[-1], max(1, min(config.trees, EXCESS * config.trees // features))))
     lengths = [len(course.trees) for course in courses] if counts else allocate_trees([c.errors for c in courses], config.trees)
     forests = [
         replace(join_forests(course.trees[:length]), target=np.full(length, feature))
@@ -124,9 +124,9 @@ def fit_trees(
     return chosen
 
 
-def _boost(
-    tasks: Sequence[_Task], inputs: Integers, config: ModelConfig, options: FitConfig, *, seed: int, limit: int, fixed: bool
-) -> _Course:
+def boost(
+    tasks: Sequence[Task], inputs: Integers, config: ModelConfig, options: FitConfig, *, seed: int, limit: int, fixed: bool
+) -> Course:
     """Fit the trees of one feature.
 
     Args:
@@ -143,7 +143,7 @@ def _boost(
     random = np.random.default_rng(seed)
     rows, steps = train.targets.shape
     weights = train.weights / train.weights.mean()
-    start = _weighted_medians(train.targets, weights)
+    start = weighted_medians(train.targets, weights)
     forecast, checked = np.tile(start, (rows, 1)), np.tile(start, (len(validation.targets), 1))
     booster = lightgbm.Booster(
         {
@@ -183,7 +183,7 @@ def _boost(
             members = np.flatnonzero((leaves == leaf) & used)
             if len(members):
                 residual = train.targets[members] - forecast[members]
-                tree.value[leaf] = options.tree_rate * _weighted_medians(residual, weights[members])
+                tree.value[leaf] = options.tree_rate * weighted_medians(residual, weights[members])
         forecast += tree.value[leaves]
         checked += tree.value[find_leaves(validation.columns, tree)[:, 0]]
         if number == 0:
@@ -193,7 +193,7 @@ def _boost(
         course.append(float(np.exp(np.log(errors + 1e-12).mean())))
         if not fixed and len(course) - 1 - int(np.argmin(course)) >= PATIENCE_TREES:
             break
-    return _Course(trees=trees, errors=course) if trees else _Course(trees=[_single_leaf(start)], errors=[1.0])
+    return Course(trees=trees, errors=course) if trees else Course(trees=[_single_leaf(start)], errors=[1.0])
 
 
 def allocate_trees(errors: Sequence[Sequence[float]], total: int) -> list[int]:
@@ -270,7 +270,7 @@ def _single_leaf(value: Floats) -> Forest:
     )
 
 
-def _weighted_medians(values: Floats, weights: Floats) -> Floats:
+def weighted_medians(values: Floats, weights: Floats) -> Floats:
     """Return the weighted median of each column of `(n, steps)`."""
     order = np.argsort(values, axis=0, kind="stable")
     total = np.cumsum(weights[order], axis=0)
@@ -278,7 +278,7 @@ def _weighted_medians(values: Floats, weights: Floats) -> Floats:
     return np.asarray(np.take_along_axis(values, np.take_along_axis(order, middle[np.newaxis], axis=0), axis=0)[0])
 
 
-def _profile(train: ScaledSamples, targets: Floats) -> Singles:
+def slot_profile(train: ScaledSamples, targets: Floats) -> Singles:
     """Return the median of the targets by slot of the day, `(DAY_SLOTS, steps * features)`; of all where there are few."""
     flat = targets.reshape(len(targets), -1)
     slots = train.inputs[:, -1, train.targets.shape[2] + SLOT_CHANNEL].astype(np.int64)
@@ -290,7 +290,7 @@ def _profile(train: ScaledSamples, targets: Floats) -> Singles:
     return table.astype(np.float32)
 
 
-def _columns(network: Any, samples: ScaledSamples) -> Singles:
+def columns_of(network: Any, samples: ScaledSamples) -> Singles:
     """Return what the forest of a network sees of samples."""
     layer = network.get_layer(architecture.FOREST)
     seen = keras.Model(network.input, layer.input)

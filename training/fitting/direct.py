@@ -1,6 +1,6 @@
 """Fitting of what gradient descent does not fit: ridge regressions, trees, and the shares of an ensemble's members."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,14 @@ def fit_direct_members(
     features = train.targets.shape[2]
     for member in direct_members(network):
         width = member.input.shape[2]
-        parts = [ScaledSamples(inputs=s.inputs[:, :, :width], targets=s.targets, weights=s.weights) for s in (train, validation)]
+        parts = [replace(samples, inputs=samples.inputs[:, :, :width]) for samples in (train, validation)]
         if direct_type(member) == "ridge":
             strength = choices.strengths[len(result.strengths)] if choices else None
             result.strengths.append(fit_ridge(member, config, *parts, strength=strength))
+        elif direct_type(member) == "boosted":
+            from training.fitting.boosted import fit_boosted  # noqa: PLC0415  # as below
+
+            fit_boosted(member, config, options, *parts)
         else:
             from training.fitting.boosting import fit_trees  # noqa: PLC0415  # LightGBM takes time to load
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mods_grpc.array_types import Singles
+from mods_grpc.array_types import Floats, Singles
 from mods_grpc.errors import DataError
 from training.data.windows import Samples
 from training.fitting.batches import Batches
@@ -208,6 +208,7 @@ def _refit(
         inputs=np.concatenate([part.inputs for part in scaled]),
         targets=np.concatenate([part.targets for part in scaled]),
         weights=np.concatenate([part.weights for part in scaled]),
+        has_panes=scaler.has_panes,
     )
     trained = members_of(network)
     if trained is not None:
@@ -218,12 +219,19 @@ def _refit(
 
 
 def _scale(config: ModelConfig, scaler: Scaler, samples: Samples) -> ScaledSamples:
-    recent = samples.windows[:, -WEIGHED_ROWS:].mean(axis=1)
     return ScaledSamples(
         inputs=make_network_input(config, scaler, samples),
         targets=scaler.to_network_target(samples.windows, samples.targets),
-        weights=np.maximum(recent, 0.0) + 1.0 if config.transform == "log1p" else np.ones_like(recent),
+        weights=_weigh(scaler, samples),
+        has_panes=scaler.has_panes,
     )
+
+
+def _weigh(scaler: Scaler, samples: Samples) -> Floats:
+    if scaler.transform == "level":
+        return scaler.level_sizes(samples.windows)[:, 0]
+    recent = samples.windows[:, -WEIGHED_ROWS:].mean(axis=1)
+    return np.maximum(recent, 0.0) + 1.0 if scaler.transform == "log1p" else np.ones_like(recent)
 
 
 def _losses(

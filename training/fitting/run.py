@@ -32,7 +32,7 @@ CALIBRATED, FOREST = "calibrated_", "forest_"
 
 _LIBRARIES = ("keras", "lightgbm", "numpy", "onnx", "onnxruntime", "pandas", "tensorflow", "tensorflow-cpu", "tf2onnx")
 
-SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale", "highest")
+SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale", "highest", "level_share", "level_floor")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,7 @@ def read_run(folder: Path) -> tuple[TrainingRun, bytes]:
         raise DataError(f"{folder}/{RUN_FILE}: another schema than {RUN_SCHEMA}")
     try:
         scaler = tree["scaler"]
-        vectors: dict[str, Any] = {name: None if (v := scaler[name]) is None else np.array(v) for name in SCALER_VECTORS}
+        vectors: dict[str, Any] = {name: None if (v := scaler.get(name)) is None else np.array(v) for name in SCALER_VECTORS}
         run = TrainingRun(
             **{
                 **tree,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Singles
+from mods_grpc.array_types import Bools, Floats, Singles
 from training.network.config import MEDIAN, ModelConfig
 
 MIN_DISTANCE = 1e-4
@@ -20,11 +20,13 @@ class ScaledSamples:
         targets: `(n, steps_ahead, features)`, scaled.
         weights: `(n, features)`, how much an error of one unit of the targets is worth, in raw units: after log1p one of many
             connections is worth more than one of few.
+        has_panes: `(features,)`, whether rows hold panes of a feature; None if they do of none.
     """
 
     inputs: Singles
     targets: Singles
     weights: Floats
+    has_panes: Bools | None = None
 
 
 def relative_error(samples: ScaledSamples, forecast: Floats | Singles) -> float:

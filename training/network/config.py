@@ -24,13 +24,14 @@ ModelType = Literal[
     "branches",
     "ridge",
     "trees",
+    "boosted",
     "ensemble",
 ]
 MODEL_TYPES: tuple[ModelType, ...] = get_args(ModelType)
-DIRECT_TYPES: tuple[ModelType, ...] = ("ridge", "trees")
+DIRECT_TYPES: tuple[ModelType, ...] = ("ridge", "trees", "boosted")
 """Models that are not fitted by gradient descent. With a calendar they see the clock as numbers."""
 Blend = Literal["mean", "validation"]
-Transform = Literal["none", "log1p"]
+Transform = Literal["none", "log1p", "level"]
 Refit = Literal["none", "validation", "all"]
 Loss = Literal["mse", "mae", "huber", "pinball"]
 MEDIAN = 0.5
@@ -62,7 +63,8 @@ class ModelConfig:
             return to the usual level. Needs `model_delta`.
         window_scale: Whether each window is scaled by the size of its own differences, so that one network fits series of
             different size (Kim et al. 2022, RevIN, applied to differences). Needs `model_delta`.
-        transform: Applied to raw values first; "log1p" is for counts and sums.
+        transform: Applied to raw values first. "log1p" is for counts and sums; "level" divides all values of a window, and its
+            forecast, by the feature's level at the window's end.
         linear: Whether a linear map from the window to the forecast is added to the network's output (the autoregressive
             part of LSTNet, Lai et al. 2018).
         calendar: Whether the network sees time of day and day of week, see `calendar`. The graph then takes the time.
@@ -118,6 +120,8 @@ class ModelConfig:
             raise DataError("level adds nothing to a network that sees levels; use it with model_delta")
         if self.window_scale and not self.model_delta:
             raise DataError("window_scale scales windows by their differences; use it with model_delta")
+        if self.window_scale and self.transform == "level":
+            raise DataError("window_scale and the transform level both scale windows; use one of them")
         if self.levels and (list(self.levels) != sorted(set(self.levels)) or not 0 < self.levels[0] <= self.levels[-1] < 1):
             raise DataError(f"quantiles are {self.quantiles!r}, expected levels between 0 and 1 in ascending order")
         if self.levels and (MEDIAN not in self.levels or len(self.levels) < 2):

@@ -1,6 +1,6 @@
 """Scaling between raw values and the network's input and output, fitted on the training range only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from training.network.config import Transform
 
 MIN_RELATIVE_SIZE = 1e-3
 """Lower bound of the size of a window's differences, relative to its level."""
+MIN_RELATIVE_LEVEL = 0.02
+"""Lower bound of the level that values are divided by, relative to its mean in training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,18 @@ class Scaler:
     z_hat = n * output_scale + output_mean + transform(base), and the forecast is shared + inverse transform(z_hat). The level is
     that of the last window.
 
+    With the transform "level", the network sees and forecasts values in units of the level that they have now, so that a feature
+    that has doubled looks as it did. The unit is s = max(level_share * last, level_floor), with last the value at the last row.
+    Rows of panes are u / s, others (u - last) / s; the forecast is base + s * (n * output_scale + output_mean). Features that go
+    below 0 have a share of 0, so their unit is constant. With a level, it is log(s), or last / s where s is constant.
+
     Attributes:
         input_mean: `(features,)`. input_scale: `(features,)`, above 0.
         output_mean: `(horizon, features)`. output_scale: `(horizon, features)`, above 0.
         level_mean: `(features,)`. level_scale: `(features,)`, above 0; both None without a level.
         highest: `(features,)`, the largest z of training, which bounds forecasts; None without a transform.
         panes: Panes of a window. has_panes: `(features,)`, whether rows hold panes of a feature; None if they do of none.
+        level_share: `(features,)`. level_floor: `(features,)`, above 0; both None without the transform "level".
     """
 
     transform: Transform
@@ -100,6 +108,8 @@ class Scaler:
     window_scale: bool = False
     panes: int = 0
     has_panes: Bools | None = None
+    level_share: Floats | None = None
+    level_floor: Floats | None = None
 
     @classmethod
     def fit(
@@ -115,6 +125,8 @@ class Scaler:
         has_panes: Bools | None = None,
     ) -> "Scaler":
         """Fit on raw training windows `(n, rows, features)` and the values that follow them `(n, horizon, features)`."""
+        if transform == "level":
+            return cls._fit_to_levels(windows, targets, differencing, level, Overlap(panes, has_panes))
         z = _transform(windows, transform)
         overlap = Overlap(panes, has_panes)
         last = _transform(overlap.last(windows), transform)
@@ -138,6 +150,59 @@ class Scaler:
             has_panes=has_panes,
         )
 
+    @classmethod
+    def _fit_to_levels(cls, windows: Floats, targets: Floats, differencing: bool, level: bool, overlap: Overlap) -> "Scaler":
+        last = overlap.last(windows)
+        positive = (windows.min(axis=(0, 1)) >= 0) & (targets.min(axis=(0, 1)) >= 0)
+        share = np.where(positive, 1.0, 0.0)
+        if overlap.has_panes is not None:
+            share /= np.where(overlap.has_panes, overlap.panes, 1)
+        floor = np.where(positive, MIN_RELATIVE_LEVEL * (share * last).mean(axis=0), windows.std(axis=(0, 1)))
+        ones = np.ones(windows.shape[2])
+        plain = cls(
+            transform="level",
+            differencing=differencing,
+            input_mean=0 * ones,
+            input_scale=ones,
+            output_mean=np.zeros(targets.shape[1:]),
+            output_scale=np.ones(targets.shape[1:]),
+            level_mean=0 * ones if level else None,
+            level_scale=ones if level else None,
+            panes=overlap.panes,
+            has_panes=overlap.has_panes,
+            level_share=share,
+            level_floor=_nonzero_scale(floor),
+        )
+        inputs = plain.to_network_input(windows).astype(np.float64)
+        rows = inputs[:, 1:] if level else inputs
+        outputs = plain.to_network_target(windows, targets).astype(np.float64)
+        sizes = plain.level_sizes(windows)
+        return replace(
+            plain,
+            input_mean=rows.mean((0, 1)),
+            input_scale=_nonzero_scale(rows.std((0, 1))),
+            level_mean=inputs[:, 0].mean(0) if level else None,
+            level_scale=_nonzero_scale(inputs[:, 0].std(0)) if level else None,
+            output_mean=np.median(outputs, axis=0),
+            output_scale=_nonzero_scale((np.abs(outputs) * sizes).mean(0) / sizes.mean(0)),
+        )
+
+    def level_sizes(self, windows: Floats) -> Floats:
+        """Return the units of the transform "level", `(n, 1, features)`, of raw windows `(n, rows, features)`."""
+        assert self.level_share is not None
+        assert self.level_floor is not None
+        return np.maximum(self.level_share * self.overlap.last(windows), self.level_floor)[:, np.newaxis]
+
+    @property
+    def lower_bounds(self) -> Floats | None:
+        """Lower bounds of what is forecast with the transform "level", `(features,)`: 0 unless a feature goes below it."""
+        return None if self.level_share is None else np.where(self.level_share > 0, 0.0, -np.inf)
+
+    @property
+    def subtracted(self) -> Floats:
+        """With the transform "level", 1 for features of which rows are seen less the last one, and 0 for panes, `(features,)`."""
+        return np.ones_like(self.input_mean) if self.has_panes is None else np.where(self.has_panes, 0.0, 1.0)
+
     @property
     def overlap(self) -> "Overlap":
         """What windows share with the ones after them."""
@@ -152,19 +217,34 @@ class Scaler:
 
     def to_network_input(self, windows: Floats) -> Singles:
         """Turn raw windows `(n, rows, features)` into the network's input `(n, sequence_len, features)`."""
+        if self.transform == "level":
+            return self._scale_steps(self._relative_steps(windows))
         z = _transform(windows, self.transform)
         d = np.diff(z, axis=1) if self.differencing else z.copy()
         if self.window_scale:
             d = d / window_sizes(z, d)
         if self.level_mean is not None:
             d[:, 0] = _transform(self.overlap.last(windows), self.transform)
-        mean, scale = self.step_scaling(d.shape[1])
-        return ((d - mean) / scale).astype(np.float32)
+        return self._scale_steps(d)
+
+    def _relative_steps(self, windows: Floats) -> Floats:
+        last, size = self.overlap.last(windows)[:, np.newaxis], self.level_sizes(windows)
+        steps = (windows[:, int(self.differencing) :] - last * self.subtracted) / size
+        if self.level_mean is not None:
+            assert self.level_share is not None
+            steps[:, 0] = np.where(self.level_share > 0, np.log(size), last / size)[:, 0]
+        return steps
+
+    def _scale_steps(self, steps: Floats) -> Singles:
+        mean, scale = self.step_scaling(steps.shape[1])
+        return ((steps - mean) / scale).astype(np.float32)
 
     def to_network_target(self, windows: Floats, targets: Floats) -> Singles:
         """Turn raw targets `(n, horizon, features)` into the output that the network is fitted to, of the same shape."""
         fresh, base = (_transform(part, self.transform) for part in self.overlap.fresh(windows, targets))
-        outputs = fresh - base if self.differencing else fresh
+        outputs = fresh - base if self.differencing or self.transform == "level" else fresh
+        if self.transform == "level":
+            outputs = outputs / self.level_sizes(windows)
         if self.window_scale:
             z = _transform(windows, self.transform)
             outputs = outputs / window_sizes(z, np.diff(z, axis=1))
@@ -177,6 +257,8 @@ class Scaler:
             windows: Raw windows `(n, rows, features)`.
         """
         units = np.tile(self.output_scale, (len(windows), 1, 1))
+        if self.transform == "level":
+            units = units * self.level_sizes(windows)
         if self.window_scale:
             z = _transform(windows, self.transform)
             units = units * window_sizes(z, np.diff(z, axis=1))

@@ -8,6 +8,7 @@ from training.network.architectures import (
     attention_lstm,
     autoencoder_mlp,
     bidirect_lstm,
+    boosted,
     branches,
     conv1d,
     dlinear,
@@ -50,6 +51,7 @@ ARCHITECTURES: Mapping[ModelType, Callable[[ModelConfig, int], Network]] = {
     "branches": branches.build,
     "ridge": ridge.build,
     "trees": trees.build,
+    "boosted": boosted.build,
 }
 """Builders by architecture. Each maps a scaled window `(batch, sequence_len, features + channels)` to the scaled forecast.
 
@@ -76,7 +78,7 @@ def build(config: ModelConfig, features: int) -> Network:
     if config.seeds > 1 and config.model_type not in DIRECT_TYPES and not branches_of_seeds:
         members = [build(replace(config, seeds=1), features) for _ in range(config.seeds)]
         return ensemble.average(members, replace(config, blend="mean"), features)
-    if config.model_type == "ridge" or branches_of_seeds:  # which have the linear map inside
+    if config.model_type in ("ridge", "boosted") or branches_of_seeds:  # which have the linear map inside
         return add_head(ARCHITECTURES[config.model_type](config, features), replace(config, linear=False), features)
     return add_head(ARCHITECTURES[config.model_type](config, features), config, features)
 
