@@ -11,14 +11,15 @@ import numpy as np
 
 from mods_grpc.array_types import Bools, Floats, Integers, Singles
 from training.fitting.boosting import Task, boost, columns_of, slot_profile
-from training.fitting.grouped import descend_paths
 from training.fitting.scaled import ScaledSamples, path_bias
 from training.network.architectures import boosted as architecture
+from training.network.backend import keras, tf
 from training.network.boosted_layers import CLOCK_NUMBERS, count_rows, week_table
 from training.network.calendar import DAY_SLOTS, SLOT_CHANNEL
 from training.network.config import FitConfig, ModelConfig
 from training.network.forest import evaluate_forest, join_forests, round_leaves
 
+WEIGHT_DECAY = 1e-4
 FOLDS = 4
 FOLD_SEEDS = 2
 BLOCK_SAMPLES = 432
@@ -32,9 +33,7 @@ OTHER_MEANS = 12
 """Of other features the trees see fewer lags, the mean of as many rows and that of all."""
 
 
-def fit_boosted(
-    network: Any, config: ModelConfig, options: FitConfig, train: ScaledSamples, validation: ScaledSamples
-) -> None:
+def fit_boosted(network: Any, config: ModelConfig, options: FitConfig, train: ScaledSamples, validation: ScaledSamples) -> None:
     """Set the weights and the forest of a boosted network.
 
     Args:
@@ -53,7 +52,7 @@ def fit_boosted(
     has_profile = np.zeros(features, np.bool_)
     if config.calendar:
         has_profile = gains_from_profile(train, folds)
-        profiles = slot_profile(train, train.targets).reshape(DAY_SLOTS, steps, features) * has_profile
+        profiles = slot_profile(train, train.targets.astype(np.float64)).reshape(DAY_SLOTS, steps, features) * has_profile
         network.get_layer(architecture.TABLE).set_weights([week_table(profiles.reshape(DAY_SLOTS, -1))])
     columns = columns_of(network, train)
     scale, shift = robust_scaling(columns)
@@ -85,6 +84,54 @@ def fit_boosted(
     network.get_layer(architecture.PATH).set_weights([path_bias(bias, residuals, config)])
 
 
+def descend_paths(body: Any, options: FitConfig, columns: Singles, targets: Singles, weights: Floats, *, seed: int) -> None:
+    """Fit networks to the weighted absolute error; with `averaging` they get the moving averages of their weights.
+
+    AdamW with a learning rate that falls to 0 along a cosine (Loshchilov & Hutter 2017, 2019).
+
+    Args:
+        body: Emits `(batch, seeds * steps, features)`.
+        options: Options of fitting; all epochs are run.
+        columns: Its inputs, `(n, width)`.
+        targets: `(n, steps, features)`.
+        weights: `(n, features)`.
+        seed: Seed of the order of batches.
+    """
+    count = len(columns)
+    batch = min(options.batch_size, count)
+    steps = count // batch
+    seeds = body.output_shape[1] // targets.shape[1]
+    schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps * options.epochs)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
+    variables = body.trainable_variables
+    optimizer.build(variables)
+    averages = [tf.Variable(variable) for variable in variables] if options.averaging else []
+    arrays = tf.constant(columns), tf.constant(targets), tf.constant(weights[:, np.newaxis].astype(np.float32))
+
+    def one_step(number: Any, rows: Any, first: Any) -> tuple[Any, Any, Any]:
+        x, y, weight = (tf.gather(array, rows[number]) for array in arrays)
+        with tf.GradientTape() as tape:
+            error = tf.abs(body(x, training=True) - tf.tile(y, (1, seeds, 1))) * weight
+            loss = tf.reduce_sum(tf.reduce_mean(error, axis=0)) / targets.shape[1]
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        position = tf.cast(first + number, tf.float32)
+        momentum = tf.minimum(options.averaging, position / (position + 10.0))
+        for average, variable in zip(averages, variables, strict=bool(averages)):
+            average.assign(average * momentum + tf.convert_to_tensor(variable) * (1.0 - momentum))
+        return number + 1, rows, first
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def one_epoch(rows: Any, first: Any) -> None:
+        tf.while_loop(lambda number, *_: number < steps, one_step, (tf.constant(0), rows, first), parallel_iterations=1)
+
+    random = np.random.default_rng(seed)
+    for epoch in range(options.epochs):
+        order = random.permutation(count)[: steps * batch].reshape(steps, batch)
+        one_epoch(tf.constant(order), tf.constant(epoch * steps))
+    for average, variable in zip(averages, variables, strict=bool(averages)):
+        variable.assign(average)
+
+
 def assign_folds(samples: int) -> Integers:
     """Return the fold of each sample, `(samples,)`: blocks of consecutive ones by turns, shorter where there are few."""
     block = max(1, min(BLOCK_SAMPLES, samples // (2 * FOLDS)))
@@ -92,7 +139,10 @@ def assign_folds(samples: int) -> Integers:
 
 
 def gains_from_profile(samples: ScaledSamples, folds: Integers) -> Bools:
-    """Return of which features the slot of the day, from other folds, forecasts the change better than one number, `(features,)`."""
+    """Return of which features the slot of the day, known from other folds, tells more of the change than one number.
+
+    The result is `(features,)`.
+    """
     errors = np.zeros((2, *samples.targets.shape[1:]))
     slots = slots_of(samples)
     for fold in np.unique(folds):
@@ -100,7 +150,7 @@ def gains_from_profile(samples: ScaledSamples, folds: Integers) -> Bools:
         if not outside.any():
             return np.zeros(samples.targets.shape[2], np.bool_)
         rest = replace(samples, inputs=samples.inputs[outside], targets=samples.targets[outside])
-        table = slot_profile(rest, rest.targets).reshape(DAY_SLOTS, *samples.targets.shape[1:])
+        table = slot_profile(rest, rest.targets.astype(np.float64)).reshape(DAY_SLOTS, *samples.targets.shape[1:])
         constant = np.median(rest.targets, axis=0)
         for number, forecast in enumerate((constant, table[slots[inside]])):
             missed = np.abs(samples.targets[inside] - forecast) * samples.weights[inside][:, np.newaxis]

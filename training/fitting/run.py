@@ -32,7 +32,17 @@ CALIBRATED, FOREST = "calibrated_", "forest_"
 
 _LIBRARIES = ("keras", "lightgbm", "numpy", "onnx", "onnxruntime", "pandas", "tensorflow", "tensorflow-cpu", "tf2onnx")
 
-SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale", "highest", "level_share", "level_floor")
+SCALER_VECTORS = (
+    "input_mean",
+    "input_scale",
+    "output_mean",
+    "output_scale",
+    "level_mean",
+    "level_scale",
+    "highest",
+    "level_share",
+    "level_floor",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,9 +24,9 @@ CLIP = 4.0
 class WindowExtract(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """Columns of the rows `(batch, steps, features)`, `(batch, columns)`: lags, the oldest rows, means, and the level.
 
-    The lags are the last rows, or for features with a mask of 1 how much they changed from row to row. The oldest rows are there
-    because in a window of a day they hold what followed at this time yesterday. All are ordered by row, then by feature. Means are
-    float64 sums of float32 numbers, so they are all but exact and no runtime rounds them otherwise.
+    The lags are the last rows, or for features with a mask of 1 how much they changed from row to row. The oldest rows are
+    there because in a window of a day they hold what followed at this time yesterday. All are ordered by row, then by feature.
+    Means are float64 sums of float32 numbers, so they are all but exact and no runtime rounds them otherwise.
 
     Args:
         level: Whether the first step is the level of the last row.
@@ -162,5 +162,5 @@ def week_table(profiles: Singles) -> Singles:
     numbers = np.stack([of_day, day, of_hour], axis=1)
     angles = [2 * np.pi * turns * of_day / DAY_SLOTS for turns in (1, 2, 3)]
     circles = np.stack([turn(angle) for angle in angles for turn in (np.sin, np.cos)], axis=1)
-    parts = [profiles[of_day], numbers, circles, np.eye(7)[day], np.eye(HOUR_SLOTS)[of_hour]]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    parts: list[Any] = [profiles[of_day], numbers, circles, np.eye(7)[day], np.eye(HOUR_SLOTS)[of_hour]]
+    return np.asarray(np.concatenate(parts, axis=1), dtype=np.float32)

@@ -45,6 +45,8 @@ def make_scaler(config: ModelConfig) -> Scaler:
         output_mean=scale * (center + random.uniform(-0.1, 0.1, shape)),
         output_scale=scale * random.uniform(0.5, 2.0, shape),
         highest=np.full(FEATURES, 20.0) if config.transform == "log1p" else None,
+        level_share=np.where(np.arange(FEATURES) == 1, 0.0, 1.0) if config.transform == "level" else None,
+        level_floor=np.full(FEATURES, 2.0) if config.transform == "level" else None,
     )
 
 

@@ -40,7 +40,7 @@ def add_in_order(windows: np.ndarray, count: int) -> np.ndarray:
     return total
 
 
-@pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize("transform", ["none", "log1p", "level"])
 @pytest.mark.parametrize("horizon", [2, 3, 7])
 def test_what_windows_share_and_what_is_fresh_add_up_to_the_bit(transform, horizon):
     config = ModelConfig(model_type="MLP", steps_ahead=horizon, blocks=8, transform=transform)
@@ -55,7 +55,7 @@ def test_what_windows_share_and_what_is_fresh_add_up_to_the_bit(transform, horiz
     for step in range(1, horizon + 1):
         shared = np.where(HAS_PANES & (step < PANES), add_in_order(windows, max(PANES - step, 0)), 0.0)
         share = np.where(HAS_PANES & (step < PANES), step / PANES, 1.0)
-        if transform == "none":
+        if transform != "log1p":
             np.testing.assert_array_equal(forecast[:, step - 1], shared + last * share)
         else:  # ONNX Runtime's exp and log are not NumPy's
             np.testing.assert_allclose(forecast[:, step - 1], shared + last * share, rtol=1e-12)
@@ -71,7 +71,12 @@ def test_every_architecture_passes_parity_with_panes(model_type):
     check_parity_of(config)
 
 
-@pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize("options", [{}, {"calendar": True, "quantiles": "0.1,0.5,0.9"}, {"level": False, "seeds": 2}])
+def test_boosted_passes_parity_with_panes_in_units_of_the_level(options):
+    check_parity_of(replace(ModelConfig(model_type="boosted", steps_ahead=6, blocks=8, transform="level", level=True), **options))
+
+
+@pytest.mark.parametrize("transform", ["none", "log1p", "level"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -83,6 +88,8 @@ def test_every_architecture_passes_parity_with_panes(model_type):
     ],
 )
 def test_all_options_pass_parity_with_panes(options, transform):
+    if transform == "level" and options.get("window_scale"):
+        pytest.skip("both scale windows")
     check_parity_of(ModelConfig(model_type="MLP", steps_ahead=6, blocks=8, transform=transform, **options))
 
 
@@ -94,7 +101,7 @@ def check_parity_of(config: ModelConfig) -> None:
     assert require_parity(model, parity, "graph") < 5e-6
 
 
-@pytest.mark.parametrize("transform", ["none", "log1p"])
+@pytest.mark.parametrize("transform", ["none", "log1p", "level"])
 @pytest.mark.parametrize("delta", [True, False])
 def test_a_forecast_is_a_number_for_any_finite_panes(transform, delta):
     config = ModelConfig(

@@ -30,7 +30,7 @@ from training.export.to_onnx import check_model, export_graph
 from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import MODEL_TYPES, ModelConfig
 
-FAST = {"MLP", "Conv1D", "LSTM", "GRU", "attentionLSTM", "TCN", "TSMixer", "branches", "ridge", "trees", "ensemble"}
+FAST = {"MLP", "Conv1D", "LSTM", "GRU", "attentionLSTM", "TCN", "TSMixer", "branches", "ridge", "trees", "boosted", "ensemble"}
 """One of each kind of layer that is converted; the others are exported with the slow tests."""
 
 
@@ -90,7 +90,7 @@ def test_names_nothing_of_the_machine_or_the_converter(case):
     assert (model.producer_name, model.producer_version, model.doc_string, model.domain) == ("mods-grpc", "", "", "")
     assert not model.metadata_props
     assert not model.graph.value_info
-    domains = ["", "ai.onnx.ml"] if case.config.model_type == "trees" else [""]
+    domains = ["", "ai.onnx.ml"] if case.config.model_type in ("trees", "boosted") else [""]
     assert [opset.domain for opset in model.opset_import] == domains
 
 

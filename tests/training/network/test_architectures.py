@@ -175,7 +175,7 @@ def test_an_added_linear_map_has_no_effect_before_it_is_fitted(config):
     beside = built(replace(config, linear=True))
     maps = [layer for layer in layers(beside, keras.layers.Dense) if layer.name == "linear"]
     assert beside.count_params() == shared(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES
-    assert len(maps) == (0 if config.model_type == "ridge" else len(config.member_types) or 1)
+    assert len(maps) == (0 if config.model_type in ("ridge", "boosted") else len(config.member_types) or 1)
     assert not any(map_.kernel.numpy().any() for map_ in maps)
 
 
@@ -194,6 +194,7 @@ def test_emits_quantiles_that_do_not_cross(config):
         ({"quantiles": "0.9,0.5"}, "ascending order"),
         ({"quantiles": "0,0.5"}, "between 0 and 1"),
         ({"quantiles": "0.5,high"}, "comma-separated numbers"),
+        ({"transform": "level", "window_scale": True}, "use one of them"),
         ({"model_type": "ensemble", "members": "MLP"}, "two"),
         ({"model_type": "ensemble", "members": "MLP,ensemble"}, "other than ensemble"),
         ({"model_type": "ensemble", "members": "MLP,MPL"}, "MPL"),

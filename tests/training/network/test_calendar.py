@@ -25,7 +25,7 @@ from training.network.config import CALENDAR_CHANNELS, MODEL_TYPES, FitConfig, M
 from training.network.scaler import Scaler
 
 FEATURES = 2
-QUICK = ("MLP", "LSTM", "ridge", "trees")
+QUICK = ("MLP", "LSTM", "ridge", "trees", "boosted")
 DAY = DAY_MINUTES * MINUTE_NANOS
 
 

@@ -25,7 +25,9 @@ def build(config: ModelConfig, features: int) -> Any:
     x = activation_block(keras.layers.Dense(groups * config.blocks)(x), config, activation="relu")
     for _ in range(config.stacked_blocks - 1):
         x = activation_block(grouped_dense(x, groups, config.blocks), config, activation="relu")
-    paths = order_paths(grouped_dense(x, groups, config.steps_ahead * config.heads, name="path"), config, features, heads=config.heads)
+    paths = order_paths(
+        grouped_dense(x, groups, config.steps_ahead * config.heads, name="path"), config, features, heads=config.heads
+    )
     if config.linear and not config.levels:
         linear = linear_forecast(inputs, config, features)
         of_seeds = keras.layers.Concatenate(axis=1)([linear] * config.seeds) if config.seeds > 1 else linear
