@@ -11,6 +11,7 @@ from mods_grpc.errors import DataError
 from training.network.backend import tf
 from training.network.calendar import MINUTE_NANOS, WEEK_MINUTES, calendar_table
 from training.network.config import MEDIAN, ModelConfig
+from training.network.layers import PARTS
 from training.network.scaler import MIN_RELATIVE_SIZE, Overlap, Scaler
 
 # With log1p a forecast is the exponential of the network's output, which can be meaninglessly large for a burst in a feature that
@@ -82,7 +83,7 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -MAX_INPUT, MAX_INPUT), tf.float32)
         steps = tf.reshape(scaled, (-1, config.sequence_len, features))
-        scaled_path = network(_append_calendar(steps, time, config.channels) if config.calendar else steps, training=False)
+        scaled_path = _call_network(network, steps, time, config.channels)
         change = tf.cast(tf.reshape(scaled_path, (-1, len(output_scale))), tf.float64)
         z_hat = tf.reshape(change * output_scale + output_shift, path)
         if size is not None:
@@ -174,12 +175,27 @@ def _window_sizes(z: Any, d: Any) -> Any:
     return tf.sqrt(tf.reduce_mean(d * d, axis=1, keepdims=True)) + MIN_RELATIVE_SIZE * (tf.abs(z[:, -1:]) + 1.0)
 
 
+def _call_network(network: Any, steps: Any, times: Any, channels: int) -> Any:
+    """Return what a network makes of scaled steps and, if it has channels for them, times."""
+    if not channels:
+        return network(steps, training=False)
+    parts = next((layer for layer in network.layers if layer.name == PARTS), None)
+    if parts is not None:
+        return parts([steps, _look_up_calendar(times, channels)], training=False)
+    return network(_append_calendar(steps, times, channels), training=False)
+
+
 def _append_calendar(steps: Any, times: Any, count: int) -> Any:
-    """Do the same as `calendar.append_calendar`, with operators that every ONNX runtime has."""
+    """Do the same as `calendar.append_calendar`."""
+    channels = _look_up_calendar(times, count)
+    return tf.concat([steps, tf.tile(channels[:, tf.newaxis], [1, steps.shape[1], 1])], axis=2)
+
+
+def _look_up_calendar(times: Any, count: int) -> Any:
+    """Return the channels of the calendar, `(n, count)`, with operators that every ONNX runtime has."""
     # The remainder is below 2**53, so float64 holds it exactly, and the minute is exact.
     minutes = tf.floor(tf.cast(tf.math.floormod(times, WEEK_MINUTES * MINUTE_NANOS), tf.float64) / MINUTE_NANOS)
-    channels = tf.gather(calendar_table(count), tf.cast(minutes, tf.int32))
-    return tf.concat([steps, tf.tile(channels[:, tf.newaxis], [1, steps.shape[1], 1])], axis=2)
+    return tf.gather(calendar_table(count), tf.cast(minutes, tf.int32))
 
 
 def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:

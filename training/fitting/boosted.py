@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats, Integers, Singles
-from training.fitting.boosting import Task, boost, columns_of, slot_profile
+from training.fitting.boosting import CHUNK_ROWS, Task, boost, slot_profile
 from training.fitting.scaled import ScaledSamples, path_bias
 from training.network.architectures import boosted as architecture
 from training.network.backend import keras, tf
-from training.network.boosted_layers import CLOCK_NUMBERS, count_rows, week_table
+from training.network.boosted_layers import CLOCK_NUMBERS, SeedPaths, count_rows, week_table
 from training.network.calendar import DAY_SLOTS, SLOT_CHANNEL
 from training.network.config import FitConfig, ModelConfig
 from training.network.forest import evaluate_forest, join_forests, round_leaves
+from training.network.layers import PARTS
 
 WEIGHT_DECAY = 1e-4
 FOLDS = 4
@@ -48,49 +49,53 @@ def fit_boosted(network: Any, config: ModelConfig, options: FitConfig, train: Sc
     differenced = np.ones(features) if config.transform == "level" or not config.model_delta else np.zeros(features)
     if train.has_panes is not None:
         differenced = np.where(train.has_panes, 0.0, differenced)
-    network.get_layer(architecture.EXTRACT).set_weights([differenced])
+    inner = network.get_layer(PARTS)
+    inner.get_layer(architecture.EXTRACT).set_weights([differenced])
     has_profile = np.zeros(features, np.bool_)
     if config.calendar:
         has_profile = gains_from_profile(train, folds)
         profiles = slot_profile(train, train.targets.astype(np.float64)).reshape(DAY_SLOTS, steps, features) * has_profile
-        network.get_layer(architecture.TABLE).set_weights([week_table(profiles.reshape(DAY_SLOTS, -1))])
-    columns = columns_of(network, train)
-    scale, shift = robust_scaling(columns)
-    network.get_layer(architecture.SCALING).set_weights([scale, shift])
-    scaled = np.asarray(network.get_layer(architecture.SCALING)(columns))
+        inner.get_layer(architecture.TABLE).set_weights([week_table(profiles.reshape(DAY_SLOTS, -1))])
+    columns = _columns(inner, train)
+    scaling, hidden, seeds = (inner.get_layer(name) for name in (architecture.SCALING, architecture.HIDDEN, architecture.SEEDS))
+    scaling.set_weights(robust_scaling(columns))
+    scaled = np.asarray(scaling(columns))
     weights = train.weights / train.weights.mean(axis=0)
-    descend_paths(network.get_layer(architecture.BODY), options, scaled, train.targets, weights, seed=options.seed)
+    descend_paths(hidden, seeds, options, scaled, train.targets, weights, seed=options.seed)
     share = np.where(has_profile, SHARE, SMALL_SHARE)
-    network.get_layer(architecture.SHARE).set_weights([share])
+    seeds.share.assign(share)
     targets = train.targets - share * _forecast_out_of_fold(config, options, scaled, train.targets, weights, folds)
+    counts = np.maximum(config.trees * (share / share.sum() + 1.0 / features) / 2, 1).astype(np.int64)
     forests = []
     for feature in range(features):
         task = Task(columns=columns, targets=targets[:, :, feature].astype(np.float64), weights=train.weights[:, feature])
         first = Task(columns=columns[:1], targets=task.targets[:1], weights=task.weights[:1])
         inputs = candidates(config, features, feature)
-        limit = max(1, config.trees // features)
-        course = boost([task, first], inputs, config, options, seed=options.seed + feature, limit=limit, fixed=True)
+        course = boost([task, first], inputs, config, options, seed=options.seed + feature, limit=counts[feature], fixed=True)
         forests.append(replace(join_forests(course.trees), target=np.full(len(course.trees), feature)))
     joined = join_forests(forests)
     forest = replace(joined, value=round_leaves(joined.value, joined.root, joined.target))
-    network.get_layer(architecture.FOREST).forest = forest
+    inner.get_layer(architecture.FOREST).forest = forest
     bias = np.zeros((steps, features))
     residuals = np.zeros_like(validation.targets)
     if config.levels:
-        seen = columns_of(network, validation)
-        body, mean = network.get_layer(architecture.BODY), network.get_layer(architecture.SHARE)
-        paths = mean(body(network.get_layer(architecture.SCALING)(seen), training=False))
-        residuals = validation.targets - np.asarray(paths) - evaluate_forest(seen, features, forest)
-    network.get_layer(architecture.PATH).set_weights([path_bias(bias, residuals, config)])
+        seen = _columns(inner, validation)
+        checked = scaling(seen)
+        paths = np.asarray(seeds([hidden(checked, training=False), checked]))
+        residuals = validation.targets - paths - evaluate_forest(seen, features, forest)
+    inner.get_layer(architecture.PATH).set_weights([path_bias(bias, residuals, config)])
 
 
-def descend_paths(body: Any, options: FitConfig, columns: Singles, targets: Singles, weights: Floats, *, seed: int) -> None:
+def descend_paths(
+    hidden: Any, outputs: SeedPaths, options: FitConfig, columns: Singles, targets: Singles, weights: Floats, *, seed: int
+) -> None:
     """Fit networks to the weighted absolute error; with `averaging` they get the moving averages of their weights.
 
     AdamW with a learning rate that falls to 0 along a cosine (Loshchilov & Hutter 2017, 2019).
 
     Args:
-        body: Emits `(batch, seeds * steps, features)`.
+        hidden: Their hidden layers.
+        outputs: What makes paths of hidden units and columns.
         options: Options of fitting; all epochs are run.
         columns: Its inputs, `(n, width)`.
         targets: `(n, steps, features)`.
@@ -100,19 +105,22 @@ def descend_paths(body: Any, options: FitConfig, columns: Singles, targets: Sing
     count = len(columns)
     batch = min(options.batch_size, count)
     steps = count // batch
-    seeds = body.output_shape[1] // targets.shape[1]
     schedule = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps * options.epochs)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY)
-    variables = body.trainable_variables
+    variables = [*hidden.trainable_variables, *outputs.trainable_variables]
     optimizer.build(variables)
     averages = [tf.Variable(variable) for variable in variables] if options.averaging else []
-    arrays = tf.constant(columns), tf.constant(targets), tf.constant(weights[:, np.newaxis].astype(np.float32))
+    arrays = (
+        tf.constant(columns),
+        tf.constant(targets[:, np.newaxis]),
+        tf.constant(weights[:, np.newaxis, np.newaxis].astype(np.float32)),
+    )
 
     def one_step(number: Any, rows: Any, first: Any) -> tuple[Any, Any, Any]:
         x, y, weight = (tf.gather(array, rows[number]) for array in arrays)
         with tf.GradientTape() as tape:
-            error = tf.abs(body(x, training=True) - tf.tile(y, (1, seeds, 1))) * weight
-            loss = tf.reduce_sum(tf.reduce_mean(error, axis=0)) / targets.shape[1]
+            paths = outputs.of_seeds(hidden(x, training=True), x)
+            loss = tf.reduce_sum(tf.reduce_mean(tf.abs(paths - y) * weight, axis=(0, 2)))
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         position = tf.cast(first + number, tf.float32)
         momentum = tf.minimum(options.averaging, position / (position + 10.0))
@@ -139,7 +147,7 @@ def assign_folds(samples: int) -> Integers:
 
 
 def gains_from_profile(samples: ScaledSamples, folds: Integers) -> Bools:
-    """Return of which features the slot of the day, known from other folds, tells more of the change than one number.
+    """Return of which features the slot of the day, as other folds have it, tells more of the change than one number.
 
     The result is `(features,)`.
     """
@@ -190,19 +198,32 @@ def candidates(config: ModelConfig, features: int, feature: int) -> Integers:
     return np.array(sorted(chosen))
 
 
+def _columns(inner: Any, samples: ScaledSamples) -> Singles:
+    """Return what network and forest see of samples."""
+    features = samples.targets.shape[2]
+    seen = keras.Model(inner.input, inner.get_layer(architecture.FOREST).input)
+    chunks = []
+    for start in range(0, len(samples.inputs), CHUNK_ROWS):
+        inputs = samples.inputs[start : start + CHUNK_ROWS]
+        parts = [inputs[:, :, :features], inputs[:, -1, features:]]
+        chunks.append(np.asarray(seen(parts[: len(inner.inputs)])))
+    return np.concatenate(chunks)
+
+
 def _forecast_out_of_fold(
     config: ModelConfig, options: FitConfig, columns: Singles, targets: Singles, weights: Floats, folds: Integers
 ) -> Singles:
     """Return forecasts `(n, steps, features)` of networks that have not seen the fold of the sample."""
     smaller = replace(config, seeds=min(FOLD_SEEDS, config.seeds))
-    steps, features = targets.shape[1:]
+    features = targets.shape[2]
     forecasts = np.zeros_like(targets)
     for fold in np.unique(folds):
         inside, outside = folds == fold, folds != fold
         if not outside.any():
             continue
-        body = architecture.build_body(smaller, columns.shape[1], features)
-        descend_paths(body, options, columns[outside], targets[outside], weights[outside], seed=options.seed + 1 + int(fold))
-        paths = np.asarray(body(columns[inside], training=False))
-        forecasts[inside] = paths.reshape(-1, smaller.seeds, steps, features).mean(axis=1)
+        hidden, outputs = architecture.build_body(smaller, columns.shape[1], features)
+        seed = options.seed + 1 + int(fold)
+        descend_paths(hidden, outputs, options, columns[outside], targets[outside], weights[outside], seed=seed)
+        paths = outputs.of_seeds(hidden(columns[inside], training=False), columns[inside])
+        forecasts[inside] = np.asarray(paths).mean(axis=1)
     return forecasts

@@ -89,7 +89,7 @@ def fit_trees(
         base = bases[1]
     if config.calendar:
         network.get_layer(architecture.PROFILE).set_weights([slot_profile(train, targets[0])])
-    columns = [columns_of(network, samples) for samples in (train, validation)]
+    columns = [_columns(network, samples) for samples in (train, validation)]
     courses: list[Course] = []
     profiles: list[bool] = []
     for feature in range(features):
@@ -290,7 +290,7 @@ def slot_profile(train: ScaledSamples, targets: Floats) -> Singles:
     return table.astype(np.float32)
 
 
-def columns_of(network: Any, samples: ScaledSamples) -> Singles:
+def _columns(network: Any, samples: ScaledSamples) -> Singles:
     """Return what the forest of a network sees of samples."""
     layer = network.get_layer(architecture.FOREST)
     seen = keras.Model(network.input, layer.input)

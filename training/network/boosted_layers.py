@@ -97,8 +97,9 @@ class WeekTable(keras.layers.Layer):  # type: ignore[misc]  # as above
 
     def call(self, inputs: Any) -> Any:
         """Look the columns up."""
-        slots = inputs[:, DAY_CHANNEL] * DAY_SLOTS + inputs[:, SLOT_CHANNEL]
-        return tf.gather(self.table, tf.cast(slots, tf.int32))
+        weights = np.zeros((inputs.shape[1], 1), np.float32)
+        weights[SLOT_CHANNEL], weights[DAY_CHANNEL] = 1.0, DAY_SLOTS  # of whole numbers, so the sum is exact
+        return tf.gather(self.table, tf.cast(tf.reshape(tf.matmul(inputs, weights), (-1,)), tf.int32))
 
 
 class RobustScaling(keras.layers.Layer):  # type: ignore[misc]  # as above
@@ -118,31 +119,65 @@ class RobustScaling(keras.layers.Layer):  # type: ignore[misc]  # as above
         return tf.clip_by_value(inputs * self.scale + self.shift, -CLIP, CLIP)
 
 
-class SharedMean(keras.layers.Layer):  # type: ignore[misc]  # as above
-    """The mean of paths `(batch, seeds * steps, features)` over seeds, times the share of each feature."""
+class SeedPaths(keras.layers.Layer):  # type: ignore[misc]  # as above
+    """The mean over seeds of the paths that linear maps make of hidden units and of columns, times the share of each feature.
 
-    def __init__(self, seeds: int, **options: Any) -> None:
+    The inputs are hidden units `(batch, features * seeds * units)`, a group for each feature and seed, and columns
+    `(batch, width)`, which all groups see; the output is `(batch, steps, features)`. As the mean of linear maps is one, seeds do
+    not make it slower. They are fitted one by one, see `of_seeds`.
+
+    Args:
+        features: Number of features.
+        seeds: Number of seeds.
+        steps: Number of steps ahead.
+    """
+
+    def __init__(self, features: int, seeds: int, steps: int, **options: Any) -> None:
         super().__init__(**options)
+        self.features = features
         self.seeds = seeds
+        self.steps = steps
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make the same layer."""
-        return {**super().get_config(), "seeds": self.seeds}
+        return {**super().get_config(), "features": self.features, "seeds": self.seeds, "steps": self.steps}
 
-    def build(self, shape: tuple[int | None, int, int]) -> None:
-        """Make the shares."""
-        initializer = keras.initializers.Constant(0.5)
-        self.share = self.add_weight(name="share", shape=(shape[2],), initializer=initializer, trainable=False)
+    def build(self, shapes: Sequence[tuple[int | None, int]]) -> None:
+        """Make a matrix for the hidden units of each group and for the columns, the biases and the shares."""
+        (_, hidden), (_, width) = shapes
+        self.groups = self.features * self.seeds
+        self.units = hidden // self.groups
+        shape = (self.groups, self.units, self.steps)
+        small = keras.initializers.RandomNormal(stddev=0.1 / self.units**0.5)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=small)
+        self.linear = self.add_weight(name="linear", shape=(width, self.groups * self.steps), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(self.groups, self.steps), initializer="zeros")
+        half = keras.initializers.Constant(0.5)
+        self.share = self.add_weight(name="share", shape=(self.features,), initializer=half, trainable=False)
 
-    def compute_output_shape(self, shape: tuple[int | None, int, int]) -> tuple[int | None, int, int]:
-        """Return the shape of a mean."""
-        return shape[0], shape[1] // self.seeds, shape[2]
+    def compute_output_shape(self, shapes: Sequence[tuple[int | None, int]]) -> tuple[int | None, int, int]:
+        """Return the shape of the mean."""
+        return shapes[0][0], self.steps, self.features
 
-    def call(self, inputs: Any) -> Any:
-        """Average the paths."""
-        steps = inputs.shape[1] // self.seeds
-        paths = [inputs[:, seed * steps : (seed + 1) * steps] for seed in range(self.seeds)]
-        return (tf.add_n(paths) if self.seeds > 1 else paths[0]) * (self.share / self.seeds)
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Make the mean of the seeds. Each row is a product by itself, so its bits do not depend on the batch."""
+        hidden, columns = inputs
+        of_group = tf.reshape(self.share / self.seeds, (self.features, 1, 1))
+        kernel = tf.reshape(self.kernel, (self.features, self.seeds * self.units, self.steps)) * of_group
+        linear = tf.reshape(self.linear, (-1, self.features, self.seeds, self.steps))
+        linear = tf.reshape(tf.reduce_sum(linear, axis=2) * of_group[:, 0], (-1, self.features * self.steps))
+        bias = tf.reduce_sum(tf.reshape(self.bias, (self.features, self.seeds, self.steps)), axis=1) * of_group[:, 0]
+        paths = tf.matmul(tf.reshape(hidden, (-1, self.features, 1, self.seeds * self.units)), kernel)
+        flat = tf.reshape(paths, (-1, self.features * self.steps))
+        flat += tf.matmul(columns, linear) + tf.reshape(bias, (-1,))
+        return tf.transpose(tf.reshape(flat, (-1, self.features, self.steps)), (0, 2, 1))
+
+    def of_seeds(self, hidden: Any, columns: Any) -> Any:
+        """Return the paths of every seed, `(batch, seeds, steps, features)`."""
+        grouped = tf.transpose(tf.reshape(hidden, (-1, self.groups, self.units)), (1, 0, 2))
+        paths = tf.transpose(tf.matmul(grouped, self.kernel), (1, 0, 2)) + self.bias
+        paths += tf.reshape(tf.matmul(columns, self.linear), (-1, self.groups, self.steps))
+        return tf.transpose(tf.reshape(paths, (-1, self.features, self.seeds, self.steps)), (0, 2, 3, 1))
 
 
 def count_rows(count: int, horizon: int) -> tuple[int, int, Sequence[int]]:

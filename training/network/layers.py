@@ -10,6 +10,8 @@ from training.network.config import ModelConfig
 
 Tensor = Any
 """A `keras.KerasTensor`. Keras ships no types."""
+PARTS = "parts"
+"""Name of the inner network of one that needs the calendar once, not at every step: it takes steps and channels apart."""
 
 
 def window_input(config: ModelConfig, features: int) -> Tensor:

@@ -8,41 +8,45 @@ trees are those of `trees`: Zhang & Jung (2021), GBDT-MO, grown by LightGBM. See
 
 from typing import Any
 
-from training.network.architectures.branches import order_paths
 from training.network.backend import keras
-from training.network.boosted_layers import RobustScaling, SharedMean, WeekTable, WindowExtract
+from training.network.boosted_layers import RobustScaling, SeedPaths, WeekTable, WindowExtract
 from training.network.config import ModelConfig
 from training.network.forest import make_stumps
-from training.network.layers import activation_block, grouped_dense, window_input
+from training.network.layers import PARTS, activation_block, grouped_dense, window_input
 from training.network.tree_layers import ForestLayer, PathBias
 
-EXTRACT, TABLE, SCALING, BODY, SHARE, FOREST, PATH = "extract", "week_table", "scaling", "body", "share", "forest", "path"
-"""Names of the layers."""
+EXTRACT, TABLE, SCALING, HIDDEN, SEEDS, FOREST, PATH = "extract", "week_table", "scaling", "hidden", "seeds", "forest", "path"
+"""Names of the layers, which are those of the inner network PARTS."""
 
 
 def build(config: ModelConfig, features: int) -> Any:
     """Build the network; see the module. Its trees are stumps until it is fitted."""
     inputs = window_input(config, features)
-    columns = WindowExtract(level=config.level, horizon=config.steps_ahead, name=EXTRACT)(inputs[:, :, :features])
+    steps = keras.Input((config.sequence_len, features), name="steps")
+    columns = WindowExtract(level=config.level, horizon=config.steps_ahead, name=EXTRACT)(steps)
+    parts, given = [steps], [inputs[:, :, :features] if config.calendar else inputs]
     if config.calendar:
-        clock = WeekTable(config.steps_ahead * features, name=TABLE)(inputs[:, -1, features:])
-        columns = keras.layers.Concatenate()([columns, clock])
+        clock = keras.Input((config.channels,), name="clock")
+        parts.append(clock)
+        given.append(inputs[:, -1, features : features + config.channels])
+        columns = keras.layers.Concatenate()([columns, WeekTable(config.steps_ahead * features, name=TABLE)(clock)])
     width = columns.shape[1]
     forest = ForestLayer(make_stumps(width, config.steps_ahead, features), features, name=FOREST)(columns)
-    paths = build_body(config, width, features)(RobustScaling(name=SCALING)(columns))
-    joined = keras.layers.Add()([SharedMean(config.seeds, name=SHARE)(paths), forest])
-    return keras.Model(inputs, PathBias(config.heads, name=PATH)(joined), name="boosted")
+    scaled = RobustScaling(name=SCALING)(columns)
+    hidden, seeds = build_body(config, width, features)
+    joined = keras.layers.Add()([seeds([hidden(scaled), scaled]), forest])
+    inner = keras.Model(parts, PathBias(config.heads, name=PATH)(joined), name=PARTS)
+    return keras.Model(inputs, inner(given), name="boosted")
 
 
-def build_body(config: ModelConfig, width: int, features: int) -> Any:
-    """Build the networks of all seeds, from scaled columns `(batch, width)` to `(batch, seeds * steps_ahead, features)`."""
+def build_body(config: ModelConfig, width: int, features: int) -> tuple[Any, SeedPaths]:
+    """Build the hidden layers of all features and seeds, over scaled columns `(batch, width)`, and what makes their paths."""
     inputs = keras.Input((width,), name="columns")
     groups = config.seeds * features
-    x = keras.layers.Dense(groups * config.blocks, kernel_initializer="he_normal", name="hidden")(inputs)
+    x = keras.layers.Dense(groups * config.blocks, kernel_initializer="he_normal")(inputs)
     x = activation_block(x, config, activation="relu")
     for _ in range(config.stacked_blocks - 1):
         x = activation_block(grouped_dense(x, groups, config.blocks), config, activation="relu")
-    x = grouped_dense(x, groups, config.steps_ahead, name="outputs")
-    linear = keras.layers.Dense(groups * config.steps_ahead, use_bias=False, kernel_initializer="zeros", name="of_columns")
-    x = keras.layers.Add()([x, linear(inputs)])
-    return keras.Model(inputs, order_paths(x, config, features, heads=1), name=BODY)
+    seeds = SeedPaths(features, config.seeds, config.steps_ahead, name=SEEDS)
+    seeds.build(((None, groups * config.blocks), (None, width)))
+    return keras.Model(inputs, x, name=HIDDEN), seeds

@@ -25,9 +25,7 @@ def build(config: ModelConfig, features: int) -> Any:
     x = activation_block(keras.layers.Dense(groups * config.blocks)(x), config, activation="relu")
     for _ in range(config.stacked_blocks - 1):
         x = activation_block(grouped_dense(x, groups, config.blocks), config, activation="relu")
-    paths = order_paths(
-        grouped_dense(x, groups, config.steps_ahead * config.heads, name="path"), config, features, heads=config.heads
-    )
+    paths = _order_paths(grouped_dense(x, groups, config.steps_ahead * config.heads, name="path"), config, features)
     if config.linear and not config.levels:
         linear = linear_forecast(inputs, config, features)
         of_seeds = keras.layers.Concatenate(axis=1)([linear] * config.seeds) if config.seeds > 1 else linear
@@ -40,8 +38,8 @@ def build(config: ModelConfig, features: int) -> Any:
     return keras.Model(inputs, mean, name="branches")
 
 
-def order_paths(x: Tensor, config: ModelConfig, features: int, *, heads: int) -> Tensor:
+def _order_paths(x: Tensor, config: ModelConfig, features: int) -> Tensor:
     """Turn what the groups emit, by seed and feature, into `(batch, seeds * steps_ahead, heads * features)`."""
-    x = keras.layers.Reshape((config.seeds, features, heads, config.steps_ahead))(x)
+    x = keras.layers.Reshape((config.seeds, features, config.heads, config.steps_ahead))(x)
     x = keras.layers.Permute((1, 4, 3, 2))(x)
-    return keras.layers.Reshape((config.seeds * config.steps_ahead, heads * features))(x)
+    return keras.layers.Reshape((config.seeds * config.steps_ahead, config.heads * features))(x)
