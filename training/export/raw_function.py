@@ -9,7 +9,7 @@ from mods_grpc.array_types import Floats, Times
 from mods_grpc.detection import Forecaster
 from mods_grpc.errors import DataError
 from training.network.backend import tf
-from training.network.calendar import MINUTE_NANOS, WEEK_MINUTES, calendar_table
+from training.network.calendar import MINUTE_NANOS, SLOT_MINUTES, WEEK_MINUTES, calendar_table
 from training.network.config import MEDIAN, ModelConfig
 from training.network.layers import PARTS
 from training.network.scaler import MIN_RELATIVE_SIZE, Overlap, Scaler
@@ -140,7 +140,7 @@ def _add_panes(window: Any, overlap: Overlap, horizon: int) -> tuple[Any, Any, A
     summands = overlap.summands(horizon)
     steps, panes, _ = summands.shape
     rows = tf.clip_by_value(window[:, -panes:], -MAX_PANE, MAX_PANE)
-    sums = tf.cumsum(rows[:, tf.newaxis] * summands, axis=2)[:, :, -1]
+    sums = tf.cumsum(tf.expand_dims(rows, 1) * summands, axis=2)[:, :, -1]
     last, shared = sums[:, :1], sums[:, 1:]
     if steps <= horizon:
         shared = tf.pad(shared, [[0, 0], [0, horizon - steps + 1], [0, 0]])
@@ -152,14 +152,14 @@ def _relative_steps(window: Any, last: Any, scaler: Scaler) -> tuple[Any, Any]:
     assert scaler.level_share is not None
     assert scaler.level_floor is not None
     size = tf.maximum(last * scaler.level_share, scaler.level_floor)
-    steps = (window[:, int(scaler.differencing) :] - last * scaler.subtracted) / size
+    steps = (window - last * scaler.subtracted) / size
     if scaler.level_mean is None:
-        return size, steps
+        return size, steps[:, int(scaler.differencing) :]
     relative = scaler.level_share > 0
     level = tf.math.log(size)
     if not relative.all():
         level = tf.where(relative, level, last / size)
-    return size, tf.concat([level, steps[:, 1:]], axis=1)
+    return size, tf.concat([level, steps[:, 1 + int(scaler.differencing) :]], axis=1)
 
 
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:
@@ -181,7 +181,7 @@ def _call_network(network: Any, steps: Any, times: Any, channels: int) -> Any:
         return network(steps, training=False)
     parts = next((layer for layer in network.layers if layer.name == PARTS), None)
     if parts is not None:
-        return parts([steps, _look_up_calendar(times, channels)], training=False)
+        return parts([steps, _week_slots(times)], training=False)
     return network(_append_calendar(steps, times, channels), training=False)
 
 
@@ -189,6 +189,13 @@ def _append_calendar(steps: Any, times: Any, count: int) -> Any:
     """Do the same as `calendar.append_calendar`."""
     channels = _look_up_calendar(times, count)
     return tf.concat([steps, tf.tile(channels[:, tf.newaxis], [1, steps.shape[1], 1])], axis=2)
+
+
+def _week_slots(times: Any) -> Any:
+    """Return the ten-minute slots of the week, int32 `(n,)`."""
+    # The half keeps times on a border above it whatever the quotient is rounded to.
+    nanos = tf.cast(tf.math.floormod(times, WEEK_MINUTES * MINUTE_NANOS), tf.float64) + 0.5
+    return tf.cast(nanos / (SLOT_MINUTES * MINUTE_NANOS), tf.int32)
 
 
 def _look_up_calendar(times: Any, count: int) -> Any:

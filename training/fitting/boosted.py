@@ -14,7 +14,7 @@ from training.fitting.boosting import CHUNK_ROWS, Task, boost, slot_profile
 from training.fitting.scaled import ScaledSamples, path_bias
 from training.network.architectures import boosted as architecture
 from training.network.backend import keras, tf
-from training.network.boosted_layers import CLOCK_NUMBERS, SeedPaths, count_rows, week_table
+from training.network.boosted_layers import CLOCK_NUMBERS, SeedPaths, WeekSlot, count_rows, week_table
 from training.network.calendar import DAY_SLOTS, SLOT_CHANNEL
 from training.network.config import FitConfig, ModelConfig
 from training.network.forest import evaluate_forest, join_forests, round_leaves
@@ -205,8 +205,10 @@ def _columns(inner: Any, samples: ScaledSamples) -> Singles:
     chunks = []
     for start in range(0, len(samples.inputs), CHUNK_ROWS):
         inputs = samples.inputs[start : start + CHUNK_ROWS]
-        parts = [inputs[:, :, :features], inputs[:, -1, features:]]
-        chunks.append(np.asarray(seen(parts[: len(inner.inputs)])))
+        parts = [inputs[:, :, :features]]
+        if len(inner.inputs) > 1:
+            parts.append(WeekSlot()(inputs[:, -1, features:]))
+        chunks.append(np.asarray(seen(parts)))
     return np.concatenate(chunks)
 
 

@@ -54,22 +54,33 @@ class WindowExtract(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no
     def call(self, inputs: Any) -> Any:
         """Make the columns."""
         _, steps, features = inputs.shape
-        rows = inputs[:, 1:] if self.level else inputs
         count = steps - self.level
         lags, oldest, means = count_rows(count, self.horizon)
-        last = rows[:, -lags:]
-        parts = [last - rows[:, -lags - 1 : -1] * self.mask if count > lags else last]
+        last = inputs[:, -lags:]
+        parts = [last - inputs[:, -lags - 1 : -1] * self.mask if count > lags else last]
         if oldest:
-            parts.append(rows[:, :oldest])
-        weights = np.stack([(np.arange(count) >= count - each) / each for each in means])
-        parts.append(tf.cast(tf.matmul(weights[np.newaxis], tf.cast(rows, tf.float64)), tf.float32))
+            parts.append(inputs[:, self.level : self.level + oldest])
+        weights = np.stack([(np.arange(steps) >= steps - each) / each for each in means])
+        parts.append(tf.cast(tf.matmul(weights[np.newaxis], tf.cast(inputs, tf.float64)), tf.float32))
         if self.level:
             parts.append(inputs[:, :1])
         return tf.reshape(tf.concat(parts, axis=1), (-1, (lags + oldest + len(means) + self.level) * features))
 
 
+class WeekSlot(keras.layers.Layer):  # type: ignore[misc]  # as above
+    """The ten-minute slot of the week, int32 `(batch,)`, of the channels of the calendar `(batch, channels)`."""
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Return shape and type of the slots."""
+        return keras.KerasTensor((inputs.shape[0],), "int32")
+
+    def call(self, inputs: Any) -> Any:
+        """Join the slot and the day."""
+        return tf.cast(inputs[:, DAY_CHANNEL] * DAY_SLOTS + inputs[:, SLOT_CHANNEL], tf.int32)
+
+
 class WeekTable(keras.layers.Layer):  # type: ignore[misc]  # as above
-    """Columns of the clock `(batch, channels)`, looked up by the ten-minute slot of the week, `(batch, columns)`.
+    """Columns of the clock, looked up by the ten-minute slot of the week `(batch,)`, `(batch, columns)`.
 
     They are the profiles of the day, 0 until the model is fitted, CLOCK_NUMBERS, and numbers that a linear map can use.
 
@@ -85,21 +96,19 @@ class WeekTable(keras.layers.Layer):  # type: ignore[misc]  # as above
         """Return the arguments that make the same layer."""
         return {**super().get_config(), "profiles": self.profiles}
 
-    def build(self, shape: tuple[int | None, int]) -> None:
+    def build(self, shape: tuple[int | None]) -> None:
         """Make the table."""
         del shape
         table = week_table(np.zeros((DAY_SLOTS, self.profiles), np.float32))
         self.table = self.add_weight(name="table", shape=table.shape, initializer=lambda *_, **__: table, trainable=False)
 
-    def compute_output_shape(self, shape: tuple[int | None, int]) -> tuple[int | None, int]:
-        """Return the shape of the columns."""
-        return shape[0], self.profiles + week_table(np.zeros((DAY_SLOTS, 0), np.float32)).shape[1]
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Return shape and type of the columns."""
+        return keras.KerasTensor((inputs.shape[0], self.table.shape[1]), "float32")
 
     def call(self, inputs: Any) -> Any:
         """Look the columns up."""
-        weights = np.zeros((inputs.shape[1], 1), np.float32)
-        weights[SLOT_CHANNEL], weights[DAY_CHANNEL] = 1.0, DAY_SLOTS  # of whole numbers, so the sum is exact
-        return tf.gather(self.table, tf.cast(tf.reshape(tf.matmul(inputs, weights), (-1,)), tf.int32))
+        return tf.gather(self.table, inputs)
 
 
 class RobustScaling(keras.layers.Layer):  # type: ignore[misc]  # as above

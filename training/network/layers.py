@@ -11,7 +11,7 @@ from training.network.config import ModelConfig
 Tensor = Any
 """A `keras.KerasTensor`. Keras ships no types."""
 PARTS = "parts"
-"""Name of the inner network of one that needs the calendar once, not at every step: it takes steps and channels apart."""
+"""Name of the inner network of one that needs no calendar at every step: it takes steps, and slots of the week `(batch,)`."""
 
 
 def window_input(config: ModelConfig, features: int) -> Tensor:

@@ -9,7 +9,7 @@ trees are those of `trees`: Zhang & Jung (2021), GBDT-MO, grown by LightGBM. See
 from typing import Any
 
 from training.network.backend import keras
-from training.network.boosted_layers import RobustScaling, SeedPaths, WeekTable, WindowExtract
+from training.network.boosted_layers import RobustScaling, SeedPaths, WeekSlot, WeekTable, WindowExtract
 from training.network.config import ModelConfig
 from training.network.forest import make_stumps
 from training.network.layers import PARTS, activation_block, grouped_dense, window_input
@@ -26,10 +26,10 @@ def build(config: ModelConfig, features: int) -> Any:
     columns = WindowExtract(level=config.level, horizon=config.steps_ahead, name=EXTRACT)(steps)
     parts, given = [steps], [inputs[:, :, :features] if config.calendar else inputs]
     if config.calendar:
-        clock = keras.Input((config.channels,), name="clock")
-        parts.append(clock)
-        given.append(inputs[:, -1, features : features + config.channels])
-        columns = keras.layers.Concatenate()([columns, WeekTable(config.steps_ahead * features, name=TABLE)(clock)])
+        slot = keras.Input((), dtype="int32", name="week_slot")
+        parts.append(slot)
+        given.append(WeekSlot()(inputs[:, -1, features:]))
+        columns = keras.layers.Concatenate()([columns, WeekTable(config.steps_ahead * features, name=TABLE)(slot)])
     width = columns.shape[1]
     forest = ForestLayer(make_stumps(width, config.steps_ahead, features), features, name=FOREST)(columns)
     scaled = RobustScaling(name=SCALING)(columns)
