@@ -94,14 +94,16 @@ def fit_candidates(
 
 
 def options_of(model_type: ModelType, model: ModelConfig) -> ModelConfig:
-    """Return the options of an architecture in a comparison: those given, and level and calendar for ridge and trees.
+    """Return the options of an architecture in a comparison: those given, and level and calendar for ridge, trees and boosted.
 
-    They are as good with both or better, which can't be said of networks, and so are they as references.
+    They are as good with both or better, which can't be said of networks, and so are they as references. Boosted models are
+    for values in units of the level.
     """
     config = replace(model, model_type=model_type)
     if model_type not in DIRECT_TYPES:
         return config
-    return replace(config, level=model.model_delta, calendar=True)
+    config = replace(config, level=model.model_delta, calendar=True)
+    return replace(config, transform="level", window_scale=False) if model_type == "boosted" else config
 
 
 class _EpochClock:

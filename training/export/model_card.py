@@ -65,10 +65,19 @@ def reported_steps(horizon: int) -> list[int]:
     return sorted({step for step in REPORTED_STEPS if step <= horizon} | {horizon})
 
 
+SPACES = {
+    "none": "the raw values",
+    "log1p": "log(1 + x) of the raw values",
+    "level": "the raw values in units of each feature's level at the window's end",
+}
+
+
 def _head(run: TrainingRun, manifest: Manifest, title: str) -> str:
     model = run.model
     sees = ("first differences and the last level of " if model.level else "first differences of ") if model.model_delta else ""
-    space = "log(1 + x) of the raw values" if model.transform == "log1p" else "the raw values"
+    space = SPACES[model.transform]
+    if model.transform == "level":
+        sees = "the last level and " if model.level else ""
     space += ", scaled by the size of each window's own differences" if model.window_scale else ""
     lines = [
         f"# {manifest.name}, version {manifest.version}",

@@ -205,7 +205,7 @@ def _columns(inner: Any, samples: ScaledSamples) -> Singles:
     chunks = []
     for start in range(0, len(samples.inputs), CHUNK_ROWS):
         inputs = samples.inputs[start : start + CHUNK_ROWS]
-        parts = [inputs[:, :, :features]]
+        parts = [tf.constant(inputs[:, :, :features])]
         if len(inner.inputs) > 1:
             parts.append(WeekSlot()(inputs[:, -1, features:]))
         chunks.append(np.asarray(seen(parts)))

@@ -77,7 +77,7 @@ class ModelConfig:
             one ridge and one forest of trees whatever it says.
         leaves: Leaves of a tree.
         trees: Maximum number of trees of all features together, which decides how long a forecast takes; there are as many as the
-            validation range asks for.
+            validation range asks for, and of a boosted model as many as this.
     """
 
     model_type: ModelType = "LSTM"

@@ -81,7 +81,7 @@ def test_trees_survive_saving_and_their_forecast_is_the_path_of_the_leaves():
     np.testing.assert_array_equal(forecast_in_chunks(rebuilt, inputs), forecast_in_chunks(result.network, inputs))
 
 
-@pytest.mark.parametrize("model_type", ["ridge", "trees"])
+@pytest.mark.parametrize("model_type", ["ridge", "trees", "boosted"])
 def test_quantiles_are_those_of_the_residuals(model_type):
     options = replace(OPTIONS, loss="pinball")
     config, result = fitted(options, model_type=model_type, quantiles="0.1,0.5,0.9")
@@ -116,7 +116,7 @@ def test_a_weighted_blend_is_no_worse_than_the_mean_on_the_validation_range():
     errors(config, result)  # all of it in one graph
 
 
-@pytest.mark.parametrize("model_type", ["MLP", "ridge", "trees"])
+@pytest.mark.parametrize("model_type", ["MLP", "ridge", "trees", "boosted"])
 def test_a_refit_uses_the_later_data_and_the_calibrated_model_has_not_seen_its_range(model_type):
     first = fitted(model_type=model_type, blocks=4)[1]
     validated = fitted(replace(OPTIONS, refit="validation"), model_type=model_type, blocks=4)[1]
