@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.preprocessing import StandardScaler
 
 from mods_grpc.array_types import Floats, Integers
 from mods_grpc.data.units import DAY_SECONDS
@@ -95,6 +93,9 @@ def fit_ridge(series: Series, train: Samples, validation: Samples, lags: int = L
     Differences are those of log1p if no training value is negative, else of the raw values; targets are changes since the last
     row. One regression forecasts all steps and features; its strength is chosen on the validation samples.
     """
+    from sklearn.linear_model import Ridge  # noqa: PLC0415  # scikit-learn takes a second to load
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415  # as above
+
     horizon, features = train.targets.shape[1:]
     lags = min(lags, max(1, MAX_LAGGED_INPUTS // features))
     logarithmic = (train.windows.min(axis=(0, 1)) >= 0) & (train.targets.min(axis=(0, 1)) >= 0)

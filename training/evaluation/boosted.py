@@ -3,7 +3,6 @@
 It is no model type: a forecast of it takes longer than a server has. What is exported should come near to it.
 """
 
-import lightgbm
 import numpy as np
 
 from mods_grpc.array_types import Floats, Integers
@@ -44,6 +43,8 @@ def fit_lightgbm(series: Series, train: Samples, validation: Samples, *, seed: i
         validation: Samples to choose the number of trees on, and to fit again.
         seed: Seed of the samples and inputs of each tree.
     """
+    import lightgbm  # noqa: PLC0415  # LightGBM takes seconds to load
+
     horizon, features = train.targets.shape[1:]
     lags = min(LAGS, max(1, MAX_INPUTS // features))
     logarithmic = (train.windows.min(axis=(0, 1)) >= 0) & (train.targets.min(axis=(0, 1)) >= 0)

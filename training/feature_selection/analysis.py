@@ -5,10 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.feature_selection import mutual_info_regression
-from sklearn.linear_model import LinearRegression
-from statsmodels.tools.sm_exceptions import CollinearityWarning, InterpolationWarning
-from statsmodels.tsa.stattools import acf, adfuller, pacf
 
 from mods_grpc.array_types import Floats
 from mods_grpc.data.units import DAY_SECONDS
@@ -152,6 +148,8 @@ def analyze(series: Series, steps: int = 1, on_feature: Callable[[str], None] | 
 
 def _mutual_information(values: Floats, steps: int) -> Floats:
     """Return mutual information of each feature's last value (row) with each feature's value `steps` ahead (column)."""
+    from sklearn.feature_selection import mutual_info_regression  # noqa: PLC0415  # scikit-learn takes a second to load
+
     rows = np.unique(np.linspace(0, len(values) - 1 - steps, MAX_INFORMATION_ROWS).astype(np.int64))
     last, ahead = values[rows], values[rows + steps]
     columns = [mutual_info_regression(last, target, random_state=1) for target in ahead.T]
@@ -175,10 +173,18 @@ def _linear_dependence(values: Floats) -> tuple[list[float], list[bool]]:
 
 
 def _r2(inputs: Floats, target: Floats) -> float:
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415  # as above
+
     return float(LinearRegression().fit(inputs, target).score(inputs, target)) if inputs.shape[1] else 0.0
 
 
 def _adf_test(column: Floats) -> float:
+    from statsmodels.tools.sm_exceptions import (  # noqa: PLC0415  # statsmodels takes a second to load
+        CollinearityWarning,
+        InterpolationWarning,
+    )
+    from statsmodels.tsa.stattools import adfuller  # noqa: PLC0415  # as above
+
     column = column[-MAX_ADF_ROWS:]
     if np.ptp(column) == 0 or len(column) < MIN_ADF_ROWS:
         return float("nan")
@@ -191,6 +197,8 @@ def _adf_test(column: Floats) -> float:
 
 def _autocorrelations(column: Floats, lags: int) -> tuple[Floats, Floats]:
     """Return autocorrelations up to `lags` and partial ones up to PACF_LAGS, as far as the rows reach; 0 for a constant."""
+    from statsmodels.tsa.stattools import acf, pacf  # noqa: PLC0415  # as above
+
     max_lag = min(lags, len(column) // 2 - 1)
     if np.ptp(column) == 0:
         return np.eye(1, max_lag + 1)[0], np.eye(1, min(PACF_LAGS, max_lag) + 1)[0]

@@ -11,7 +11,8 @@ from training.data.windows import describe_range
 from training.fitting.checkpoint import CheckpointOptions, EpochListener
 from training.fitting.fit import fit
 from training.fitting.prepare import TrainingData
-from training.fitting.run import TrainingRun, load_weights, read_library_versions, save_weights
+from training.fitting.run import TrainingRun, read_library_versions
+from training.fitting.weights import load_weights, save_weights
 from training.network.architectures import Network, build
 from training.network.config import FitConfig, ModelConfig
 

@@ -1,7 +1,5 @@
 import gzip
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,15 +129,3 @@ def test_the_verdict_names_the_best_and_says_where_none_beats_no_change() -> Non
         "none beats no change at k = 2 (the nearest: ridge, 1.100 times its error)"
     )
     assert describe_verdict({"MLP": ()}, [1]) == ""
-
-
-@pytest.mark.parametrize("command", ["fit", "compare", "search"])
-def test_what_is_wrong_is_said_before_tensorflow_is_loaded(command: str, tmp_path: Path) -> None:
-    code = (
-        "import sys; from training.cli.main import main; "
-        f"code = main([{command!r}, '--csv', {str(tmp_path / 'none.tsv')!r}]); "
-        "sys.exit(3 if 'tensorflow' in sys.modules else code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode not in {0, 3}
-    assert "No such file" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 from training.data.windows import Samples
 from training.fitting import fit as fitting
 from training.fitting.batches import STEPS_PER_CALL, Batches
-from training.fitting.run import save_weights
+from training.fitting.weights import save_weights
 from training.network.architectures import build
 from training.network.backend import keras
 from training.network.config import FitConfig, ModelConfig

@@ -12,7 +12,7 @@ from training.export.onnx_forecaster import open_graph
 from training.export.to_onnx import export_graph
 from training.fitting.direct import choose_shares, forecast_in_chunks
 from training.fitting.fit import fit, make_network_input
-from training.fitting.run import load_weights, save_weights
+from training.fitting.weights import load_weights, save_weights
 from training.network.architectures import build
 from training.network.architectures.ensemble import MEAN, inner_models
 from training.network.config import FitConfig, ModelConfig

@@ -9,7 +9,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from training.export.raw_function import build_raw_function
-from training.fitting.run import load_weights, save_weights
+from training.fitting.weights import load_weights, save_weights
 from training.network.architectures import ARCHITECTURES, build
 from training.network.architectures.dlinear import moving_average
 from training.network.architectures.ensemble import members_of
