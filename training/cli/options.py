@@ -11,7 +11,7 @@ from mods_grpc.artifact import Artifact, list_versions, read_artifact
 from mods_grpc.artifact.manifest import NAME_PATTERN
 from mods_grpc.command_line import checked, number, numbers, parse_optional_text, parse_text, refusal, whole_number
 from mods_grpc.data.datapool_layout import parse_window_slide
-from mods_grpc.errors import DataError
+from mods_grpc.errors import ArtifactError, DataError
 from mods_grpc.features.presets import PRESETS, find_preset
 from training.cli.console import console
 from training.cli.member_options import add_member_options, add_refit_options
@@ -187,7 +187,7 @@ def find_model_version(arguments: argparse.Namespace) -> tuple[Path, Artifact]:
 
     Raises:
         DataError: The repository has no such model or version.
-        ArtifactError: The version can't be read.
+        ArtifactError: The version can't be read. The message names its folder.
         SystemExit: The options contradict each other, or name no version.
     """
     if "/" in arguments.model:
@@ -206,7 +206,10 @@ def find_model_version(arguments: argparse.Namespace) -> tuple[Path, Artifact]:
         folder = repository / arguments.model / str(arguments.model_version or max(versions))
     if not folder.is_dir():
         raise DataError(f"no model version {folder}")
-    return folder, read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
+    try:
+        return folder, read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error.message}") from error
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -170,11 +170,18 @@ def test_a_model_of_simulated_traffic_detects_injected_events(tmp_path: Path, ca
 
 def test_a_failed_command_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = str(write_table(tmp_path / "x.csv", make_walk(days=2)))
+    empty, binary = tmp_path / "repository" / "x" / "1", tmp_path / "binary.csv"
+    empty.mkdir(parents=True)
+    binary.write_bytes(bytes(range(256)))
     cases = [
+        (["fit", "--csv", str(tmp_path / "none.csv")], "none.csv: No such file or directory"),
+        (["fit", "--csv", str(empty)], f"{empty}: Is a directory"),
+        (["fit", "--csv", str(binary)], "binary.csv: expected text in UTF-8"),
         (["fit", "--datapool", str(tmp_path / "none")], "no datapool folder"),
         (["fit", "--csv", table, "--time-column", "when"], "no time column when"),
         (["export", "--run", str(tmp_path), "--model", "x"], "is not a run directory"),
         (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "no model version"),
+        (["evaluate", "--csv", table, "--model", str(empty)], f"{empty}: manifest.json: cannot be opened"),
         (["evaluate", "--csv", table, "--model", "x", "--repository", str(tmp_path)], "no model x in"),
         (["simulate", "--output", str(tmp_path)], "is not empty"),
     ]
@@ -194,6 +201,11 @@ def test_option_values_that_cannot_be_used_are_a_usage_error_and_exit_code_2(
         (
             ["fit", "--csv", table, "--train-time-range", "yesterday"],
             "--train-time-range: time range 'yesterday': expected <start,end)",
+        ),
+        (["search", "--csv", table, "--trials", "0"], "--trials: expected a whole number from 1"),
+        (
+            ["fit", "--csv", table, "--train-time-range", "2024-01-02", "--test-time-range", "2024-01-01"],
+            "the test range <2024-01-01T00:00:00,2024-01-02T00:00:00) begins before the train range",
         ),
         (["export", "--model", "Campus"], "--model: expected a name of 1 to 64 of a-z, 0-9, _ and -"),
         (["fit", "--csv", table, "--dropout-rate", "1"], "--dropout-rate: expected a share from 0 and below 1, found '1'"),
