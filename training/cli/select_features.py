@@ -34,6 +34,8 @@ PICTURES: Mapping[str, Callable[[FeatureAnalysis], Figure]] = {
     "intermittence.png": draw_intermittence,
 }
 SHOWN_COLUMNS = ("missing", "not 0", "class", "ADF p", "MI with itself ahead", "R2 on others", "advice")
+MAX_NAMED = 10
+"""Features that a note lists by name."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +116,11 @@ def _show(analysis: FeatureAnalysis, series: Series) -> None:
     console.print(table)
     used = [f for f in analysis.statistics if f.advice.startswith("use")]
     console.print(f"{len(used)} of {len(analysis.statistics)} features are worth forecasting", highlight=False)
+    if analysis.rough:
+        more = len(analysis.rough) - MAX_NAMED
+        names = ", ".join(analysis.rough[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+        text = f"note: statistics are rough, as their arithmetic overflowed or was singular, of: {names}"
+        console.print(text, style="yellow", highlight=False)
 
 
 def _write(folder: Path, analysis: FeatureAnalysis, pictures: Mapping[str, Callable[[FeatureAnalysis], Figure]]) -> None:

@@ -84,12 +84,14 @@ class FeatureAnalysis:
         information: `(features, features)`, mutual information of the row feature's last value with the column feature's value
             `steps` ahead.
         steps: Steps ahead.
+        rough: Features of which statistics are rough, because their arithmetic overflowed or was singular.
     """
 
     statistics: tuple[FeatureStatistics, ...]
     correlation: Floats
     information: Floats
     steps: int
+    rough: tuple[str, ...]
 
 
 def analyze(series: Series, steps: int = 1, on_feature: Callable[[str], None] | None = None) -> FeatureAnalysis:
@@ -107,43 +109,53 @@ def analyze(series: Series, steps: int = 1, on_feature: Callable[[str], None] | 
     if count < MIN_ROWS + steps:
         raise DataError(f"there are {count} rows, expected {MIN_ROWS + steps} or more")
     values = forward_fill(series.values)
-    information = _mutual_information(values, steps)
-    dependence = _linear_dependence(values)
-    naive = _mean_absolute_error(series.values[1:], values[:-1])
-    errors = [_mean_absolute_error(series.values[1:], method(series.values)[1:]) for method in (croston, croston_tsb)]
-    ratios = [np.divide(error, naive, out=np.full_like(error, np.nan), where=naive > 0) for error in errors]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where it matters, the feature's own statistics warn as well
+        information = _mutual_information(values, steps)
+        dependence = _linear_dependence(values)
+        correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))
+        naive = _mean_absolute_error(series.values[1:], values[:-1])
+        errors = [_mean_absolute_error(series.values[1:], method(series.values)[1:]) for method in (croston, croston_tsb)]
+        ratios = [np.divide(error, naive, out=np.full_like(error, np.nan), where=naive > 0) for error in errors]
     statistics = []
+    rough = []
     for j, name in enumerate(series.names):
         if on_feature:
             on_feature(name)
-        column = values[:, j]
-        acf_path, pacf_path = _autocorrelations(column, max(PACF_LAGS, _day_rows(series)))
-        bound = 1.96 / np.sqrt(count)
-        strong = np.flatnonzero(np.abs(pacf_path[1:]) > bound)
-        rest = np.delete(information[:, j], j)
-        best = int(np.argmax(np.where(np.arange(values.shape[1]) == j, -1, information[:, j])))
-        statistics.append(
-            FeatureStatistics(
-                name=name,
-                missing=float(np.isnan(series.values[:, j]).mean()),
-                demand=classify_demand(series.values[:, j]),
-                adf_p=_adf_test(column),
-                adf_difference_p=_adf_test(np.diff(column)),
-                acf={lag: float(acf_path[at]) for lag, at in _lags(series).items() if at < len(acf_path)},
-                acf_path=acf_path,
-                pacf_path=pacf_path,
-                pacf_lag=int(strong[-1]) + 1 if strong.size else 0,
-                information=float(information[j, j]),
-                most_informative=f"{series.names[best]} {rest.max():.2f}" if rest.size else "",
-                r2_on_others=dependence[0][j],
-                depends_on_earlier=dependence[1][j],
-                croston=float(ratios[0][j]),
-                croston_tsb=float(ratios[1][j]),
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            column = values[:, j]
+            acf_path, pacf_path = _autocorrelations(column, max(PACF_LAGS, _day_rows(series)))
+            bound = 1.96 / np.sqrt(count)
+            strong = np.flatnonzero(np.abs(pacf_path[1:]) > bound)
+            rest = np.delete(information[:, j], j)
+            best = int(np.argmax(np.where(np.arange(values.shape[1]) == j, -1, information[:, j])))
+            statistics.append(
+                FeatureStatistics(
+                    name=name,
+                    missing=float(np.isnan(series.values[:, j]).mean()),
+                    demand=classify_demand(series.values[:, j]),
+                    adf_p=_adf_test(column),
+                    adf_difference_p=_adf_test(np.diff(column)),
+                    acf={lag: float(acf_path[at]) for lag, at in _lags(series).items() if at < len(acf_path)},
+                    acf_path=acf_path,
+                    pacf_path=pacf_path,
+                    pacf_lag=int(strong[-1]) + 1 if strong.size else 0,
+                    information=float(information[j, j]),
+                    most_informative=f"{series.names[best]} {rest.max():.2f}" if rest.size else "",
+                    r2_on_others=dependence[0][j],
+                    depends_on_earlier=dependence[1][j],
+                    croston=float(ratios[0][j]),
+                    croston_tsb=float(ratios[1][j]),
+                )
             )
-        )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))
-    return FeatureAnalysis(statistics=tuple(statistics), correlation=correlation, information=information, steps=steps)
+        if raised:
+            rough.append(name)
+    return FeatureAnalysis(
+        statistics=tuple(statistics), correlation=correlation, information=information, steps=steps, rough=tuple(rough)
+    )
 
 
 def _mutual_information(values: Floats, steps: int) -> Floats:

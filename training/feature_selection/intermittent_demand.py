@@ -43,8 +43,8 @@ def classify_demand(values: Floats) -> Demand:
     if not sizes.size:
         return Demand(nonzero=0.0, interval=float("nan"), variation=float("nan"), demand="none")
     interval = finite.size / sizes.size
-    mean = float(sizes.mean())
-    variation = float(sizes.var() / mean**2) if mean else float("inf")
+    mean = sizes.mean()
+    variation = float(sizes.var() / np.square(mean)) if mean else float("inf")
     frequent, even = interval <= MAX_SMOOTH_INTERVAL, variation <= MAX_SMOOTH_VARIATION
     demand: DemandClass = ("smooth" if even else "erratic") if frequent else ("intermittent" if even else "lumpy")
     return Demand(nonzero=sizes.size / finite.size, interval=interval, variation=variation, demand=demand)

@@ -1,4 +1,5 @@
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,20 @@ def test_statistics_and_advice_tell_features_of_different_kinds_apart() -> None:
     assert rare.croston_tsb > 0
     assert rare.advice.startswith("mostly zero")
     assert selection.information.shape == selection.correlation.shape == (6, 6)
+
+
+def test_rough_statistics_are_noted_in_one_line_instead_of_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = 4 * 144
+    noise = np.random.default_rng(1).poisson(50, rows).astype(float)
+    series = series_of(period=np.tile([1.0, 2.0, 3.0, 4.0], rows // 4), noise=noise, huge=noise * 1e300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert analyze(series).rough == ("period", "huge")
+    table = str(write_table(tmp_path / "x.csv", series))
+    assert main(["select-features", "--csv", table, "--output", str(tmp_path / "out"), "--no-pictures"]) == 0
+    shown = capsys.readouterr()
+    assert "note: statistics are rough, as their arithmetic overflowed or was singular, of: period, huge\n" in shown.out
+    assert "Warning" not in shown.err
 
 
 def test_too_few_rows_are_refused() -> None:
