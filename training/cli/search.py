@@ -96,9 +96,10 @@ def format_fit_command(words: Sequence[str], trials: Sequence[Trial]) -> str:
     skip = False
     for word in words[1:]:
         name = word.split("=", 1)[0]
-        if not skip and name not in search_options:
+        own = len(name) > 2 and any(option.startswith(name) for option in search_options)  # an option may be abbreviated
+        if not skip and not own:
             remaining.append(word)
-        skip = not skip and name in search_options and "=" not in word
+        skip = not skip and own and "=" not in word
     chosen = ["--sequence-len", str(best.model.sequence_len), "--blocks", str(best.model.blocks)]
     rate = ["--learning-rate", f"{best.fit.learning_rate:g}"]
     return shlex.join(["python", "-m", "training", "fit", *remaining, *chosen, *rate])

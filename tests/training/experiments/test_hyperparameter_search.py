@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from training.cli.main import main
 from training.cli.search import format_fit_command
 from training.data.source import SourceConfig
 from training.experiments.hyperparameter_search import SearchSpace, search, validation_score
+from training.fitting.run import read_run
 from training.network.config import FitConfig, ModelConfig
 
 MODEL = ModelConfig(model_type="MLP", steps_ahead=2, stacked_blocks=1)
 OPTIONS = FitConfig(epochs=2, patience=2)
 SPACE = SearchSpace(sequence_lens=(4, 8), widths=(4, 8))
-RANGES = ["--train-time-range", "<2024-01-01,2024-01-05)", "--test-time-range", "<2024-01-05,2024-01-06)"]
+RANGES = ["--train-time-range", "<2024-01-01,2024-01-05)"]
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,9 @@ def test_the_command_writes_every_trial_and_the_command_that_fits_the_best(tmp_p
     shown = capsys.readouterr().out
     assert f"--sequence-len {best['model']['sequence_len']} --blocks 4 --learning-rate {best['fit']['learning_rate']:g}" in shown
     assert "--trials" not in shown
+    fit = shlex.split(shown.split("fit the best: python -m training ")[1].splitlines()[0])
+    assert main([*fit, "--run", str(tmp_path / "run")]) == 0  # although the test range is chosen from the data
+    assert read_run(tmp_path / "run")[0].model.sequence_len == best["model"]["sequence_len"]
 
 
 def test_the_command_to_fit_leaves_out_what_belongs_to_the_search(source) -> None:
@@ -85,6 +90,8 @@ def test_the_command_to_fit_leaves_out_what_belongs_to_the_search(source) -> Non
         "--output",
         "y.json",
         "--widths=4,8",
+        "--tri",
+        "7",
         "--seed",
         "3",
     ]
