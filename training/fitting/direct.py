@@ -53,11 +53,11 @@ def fit_direct_members(
             strength = choices.strengths[len(result.strengths)] if choices else None
             result.strengths.append(fit_ridge(member, config, *parts, strength=strength))
         elif direct_type(member) == "boosted":
-            from training.fitting.boosted import fit_boosted  # noqa: PLC0415  # as below
+            from training.fitting.trees.boosted import fit_boosted  # noqa: PLC0415  # as below
 
             fit_boosted(member, config, options, *parts)
         else:
-            from training.fitting.boosting import fit_trees  # noqa: PLC0415  # LightGBM takes time to load
+            from training.fitting.trees.boosting import fit_trees  # noqa: PLC0415  # LightGBM takes time to load
 
             counts = choices.counts[len(result.counts)] if choices else None
             result.counts.append(fit_trees(member, config, options, *parts, counts=counts))

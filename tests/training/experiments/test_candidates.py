@@ -108,7 +108,7 @@ def test_an_interrupt_ends_the_whole_comparison_and_keeps_what_is_finished(
     monkeypatch.setattr(module, "fit_run", interrupt_second)
     table = str(write_table(tmp_path / "x.csv", make_walk(days=6, features=1)))
     ranges = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", "2024-01-06"]
-    words = ["compare", "--csv", table, "--time-column", "time", "--features", "x0", *ranges, "--epochs", "1"]
+    words = ["compare", "--csv", table, "--time-column", "time", "--features", "x0", *ranges, "--epochs", "1", "--no-lightgbm"]
     assert main([*words, "--model-types", "MLP,DLinear,NLinear", "--output", str(tmp_path / "out")]) == 130
     assert fitted == ["MLP", "DLinear"]
     shown = capsys.readouterr().out

@@ -10,9 +10,9 @@ from training.data.series import Series
 from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
 from training.export.to_onnx import export_graph
-from training.fitting.boosted import assign_folds, candidates, gains_from_profile, robust_scaling
 from training.fitting.fit import _scale, fit
-from training.fitting.run import save_weights
+from training.fitting.trees.boosted import assign_folds, candidates, gains_from_profile, robust_scaling
+from training.fitting.weights import save_weights
 from training.network.architectures.boosted import EXTRACT, SEEDS, TABLE
 from training.network.boosted_layers import count_rows
 from training.network.config import FitConfig, ModelConfig

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from mods_grpc.artifact import check_graph
 from mods_grpc.errors import DataError
 from training.export.tree_operator import tree_attributes
-from training.fitting.boosting import _read_tree, allocate_trees
+from training.fitting.trees.boosting import _read_tree, allocate_trees
 from training.network.forest import (
     Forest,
     check_forest,

@@ -3,7 +3,7 @@
 The network is fitted first; the trees are fitted to what a share of it leaves, with forecasts of networks that have not seen the
 samples (stacking, Wolpert 1992), so that trees do not trust it more than it deserves. It is a multilayer perceptron of its own
 for every feature and seed, `blocks` wide and `stacked_blocks` deep, with a linear map beside it; `linear` does not apply. The
-trees are those of `trees`: Zhang & Jung (2021), GBDT-MO, grown by LightGBM. See `fitting.boosted`.
+trees are those of `trees`: Zhang & Jung (2021), GBDT-MO, grown by LightGBM. See `fitting.trees.boosted`.
 """
 
 from typing import Any

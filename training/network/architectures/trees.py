@@ -1,7 +1,7 @@
 """Gradient-boosted regression trees over columns of the window. A leaf holds the whole path of one feature.
 
 Friedman (2001), Greedy function approximation: a gradient boosting machine; Zhang & Jung (2021), GBDT-MO, for leaves of several
-outputs, which forecast all steps in the time of one. The trees are grown by LightGBM (Ke et al. 2017), see `fitting.boosting`.
+outputs, which forecast all steps in the time of one. The trees are grown by LightGBM (Ke et al. 2017), see `fitting.trees`.
 With a calendar they also see what followed at this time of the day on average. There is no hidden layer: width, depth, dropout
 and normalisation do not apply. With `linear` the trees are fitted to what the ridge regression of the window leaves.
 """

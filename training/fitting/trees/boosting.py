@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Course:
+class Growth:
     """The trees of a feature, and the validation error after each of them."""
 
     trees: list[Forest]
@@ -90,7 +90,7 @@ def fit_trees(
     if config.calendar:
         network.get_layer(architecture.PROFILE).set_weights([slot_profile(train, targets[0])])
     columns = [_columns(network, samples) for samples in (train, validation)]
-    courses: list[Course] = []
+    courses: list[Growth] = []
     profiles: list[bool] = []
     for feature in range(features):
         parts = zip(columns, targets, (train, validation), strict=True)
@@ -98,7 +98,7 @@ def fit_trees(
 
         def attempt(
             profile: bool, limit: int, *, fixed: bool = False, number: int = feature, tasks: list[Task] = tasks
-        ) -> Course:
+        ) -> Growth:
             inputs = _candidates(config, features, number, profile=profile)
             return boost(tasks, inputs, config, options, seed=options.seed + number, limit=limit, fixed=fixed)
 
@@ -126,7 +126,7 @@ def fit_trees(
 
 def boost(
     tasks: Sequence[Task], inputs: Integers, config: ModelConfig, options: FitConfig, *, seed: int, limit: int, fixed: bool
-) -> Course:
+) -> Growth:
     """Fit the trees of one feature.
 
     Args:
@@ -193,7 +193,7 @@ def boost(
         course.append(float(np.exp(np.log(errors + 1e-12).mean())))
         if not fixed and len(course) - 1 - int(np.argmin(course)) >= PATIENCE_TREES:
             break
-    return Course(trees=trees, errors=course) if trees else Course(trees=[_single_leaf(start)], errors=[1.0])
+    return Growth(trees=trees, errors=course) if trees else Growth(trees=[_single_leaf(start)], errors=[1.0])
 
 
 def allocate_trees(errors: Sequence[Sequence[float]], total: int) -> list[int]:

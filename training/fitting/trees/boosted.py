@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats, Integers, Singles
-from training.fitting.boosting import CHUNK_ROWS, Task, boost, slot_profile
 from training.fitting.scaled import ScaledSamples, path_bias
+from training.fitting.trees.boosting import CHUNK_ROWS, Task, boost, slot_profile
 from training.network.architectures import boosted as architecture
 from training.network.backend import keras, tf
 from training.network.boosted_layers import CLOCK_NUMBERS, SeedPaths, WeekSlot, count_rows, week_table
