@@ -61,7 +61,14 @@ RECIPES = (
         },
         fit={"epochs": 40, "patience": 10, "batch_size": 256, "learning_rate": 0.005, "averaging": 0.995},
     ),
-    Recipe(name="boosted", model={"model_type": "boosted", "calendar": True, "sequence_len": 144}),
+    Recipe(
+        name="boosted",
+        model={
+            "model_type": "boosted", "transform": "level", "level": True, "calendar": True, "sequence_len": 145, "blocks": 48,
+            "stacked_blocks": 1, "seeds": 3, "dropout_rate": 0.2, "trees": 420, "leaves": 24,
+        },
+        fit={"epochs": 10, "batch_size": 64, "learning_rate": 0.002, "averaging": 0.995},
+    ),
 )  # fmt: skip
 
 
@@ -219,7 +226,7 @@ def forecast_all(forecaster, samples):
 def configure(recipe, source):
     """Return the options of a recipe: counts of sliding windows in logarithms, anything else as it is."""
     options = dict(recipe.model)
-    if recipe.model["model_type"] != "boosted":
+    if "transform" not in options:
         options["transform"] = "log1p" if source.panes else "none"
     return ModelConfig(steps_ahead=max(STEPS), **options), FitConfig(**recipe.fit)
 

@@ -1,8 +1,8 @@
 """Panes of windows that overlap by whole slides: what each window's last slide alone holds.
 
 A window is the sum of its m = window / slide panes, so x(t) - x(t-1) = u(t) - u(t-m): the panes follow from the windows, up to
-the first m of them. These offsets are exact where the data leaves no choice: no pane is below 0, so each has a lower bound, and
-where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case.
+those of the first window. These offsets are exact where the data leaves no choice: no pane is below 0, so each has a lower bound,
+and where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case.
 """
 
 import numpy as np
@@ -22,15 +22,11 @@ def add_panes(times: Times, panes: Floats, panes_per_window: int, slide_ns: int)
         panes_per_window: m, 1 or more.
         slide_ns: Slide of the windows, nanoseconds.
     """
-    windows = np.full(panes.shape, np.nan)
-    count = len(panes) - panes_per_window + 1
-    if count < 1:
+    windows, last = add_up(panes, panes_per_window), panes_per_window - 1
+    if len(times) <= last:
         return windows
-    total = panes[:count].copy()
-    for later in range(1, panes_per_window):
-        total += panes[later : later + count]
-    is_whole = times[panes_per_window - 1 :] - times[:count] == (panes_per_window - 1) * slide_ns
-    windows[panes_per_window - 1 :] = np.where(is_whole[:, np.newaxis], total, np.nan)
+    is_whole = times[last:] - times[: len(times) - last] == last * slide_ns
+    windows[last:][~is_whole] = np.nan
     return windows
 
 
@@ -63,13 +59,32 @@ def recover_panes(windows: Floats, panes_per_window: int) -> Floats | None:
     """
     if len(windows) < panes_per_window:
         return None
+    relative = relative_panes(windows, panes_per_window)
+    offsets = lower_bounds(relative, panes_per_window)
+    if abs(windows[0] - offsets.sum()) > SLACK * float(np.abs(windows).max()):
+        return None
+    return np.maximum(relative + offsets[np.arange(len(relative)) % panes_per_window], 0.0)
+
+
+def relative_panes(windows: Floats, panes_per_window: int) -> Floats:
+    """Return the panes of windows `(rows,)` without holes, each less that of its phase in the first window."""
     relative = np.diff(windows, prepend=windows[:1])
-    relative[:panes_per_window] = 0.0
-    offsets = np.zeros(panes_per_window)
     for phase in range(panes_per_window):
         relative[phase::panes_per_window] = np.cumsum(relative[phase::panes_per_window])
-        offsets[phase] = -relative[phase::panes_per_window].min()
-    total = float(windows[panes_per_window - 1])
-    if abs(total - offsets.sum()) > SLACK * abs(total):
-        return None
-    return np.asarray(relative + offsets[np.arange(len(relative)) % panes_per_window])
+    return relative
+
+
+def lower_bounds(relative: Floats, panes_per_window: int) -> Floats:
+    """Return the least panes of the first window by phase, `(m,)`, with which no pane is below 0, its own included."""
+    return np.array([-relative[phase::panes_per_window].min(initial=0.0) for phase in range(panes_per_window)])
+
+
+def add_up(panes: Floats, panes_per_window: int) -> Floats:
+    """Return the windows that panes `(rows, ...)` without holes make, added oldest first; NaN where one of them is missing."""
+    windows = np.full(panes.shape, np.nan)
+    if (count := len(panes) - panes_per_window + 1) > 0:
+        total = panes[:count].copy()
+        for later in range(1, panes_per_window):
+            total += panes[later : later + count]
+        windows[panes_per_window - 1 :] = total
+    return windows

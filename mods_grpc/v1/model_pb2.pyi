@@ -32,11 +32,11 @@ class _ModelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelState
     MODEL_STATE_LOADING: _ModelState.ValueType  # 1
     """Being checked and loaded."""
     MODEL_STATE_READY: _ModelState.ValueType  # 2
-    """Serving."""
+    """Serving: the newest that takes rows of whole windows, and the newest whose rows hold panes."""
     MODEL_STATE_FAILED: _ModelState.ValueType  # 3
     """Refused; `failure` says why."""
     MODEL_STATE_RETIRED: _ModelState.ValueType  # 4
-    """Replaced by a newer version; serves streams that pinned it."""
+    """Replaced by a newer version for the same kind of rows; serves streams that pinned it."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """State of a model version."""
@@ -46,11 +46,11 @@ MODEL_STATE_UNSPECIFIED: ModelState.ValueType  # 0
 MODEL_STATE_LOADING: ModelState.ValueType  # 1
 """Being checked and loaded."""
 MODEL_STATE_READY: ModelState.ValueType  # 2
-"""Serving."""
+"""Serving: the newest that takes rows of whole windows, and the newest whose rows hold panes."""
 MODEL_STATE_FAILED: ModelState.ValueType  # 3
 """Refused; `failure` says why."""
 MODEL_STATE_RETIRED: ModelState.ValueType  # 4
-"""Replaced by a newer version; serves streams that pinned it."""
+"""Replaced by a newer version for the same kind of rows; serves streams that pinned it."""
 Global___ModelState: _TypeAlias = ModelState  # noqa: Y015
 
 class _FeatureKind:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mods_grpc.data.panes import add_up
 from tests.support.real_data import DATA
 from training.data.feature import describe_column
-from training.data.panes.recovery import add_up
 from training.data.panes.tables import align_panes
 from training.data.series import DataReport, Series, make_series
 from training.data.source import SourceConfig, load_series

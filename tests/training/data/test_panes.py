@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from mods_grpc.data.panes import add_up
 from mods_grpc.errors import DataError
 from training.data.feature import describe_column
-from training.data.panes.recovery import add_panes, add_up, recover_panes
+from training.data.panes.recovery import add_panes, recover_panes
 from training.data.series import DataReport, Series, make_series
 from training.data.time_range import parse_interval
 from training.data.windows import SplitRanges, make_samples, split_series

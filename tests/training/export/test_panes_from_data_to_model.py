@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import Artifact, read_artifact
+from mods_grpc.data.panes import add_up
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.errors import DataError
 from training.cli.main import main
-from training.data.panes.recovery import add_up
 from training.data.source import SourceConfig
 from training.data.time_range import to_nanoseconds
 from training.evaluation.metrics import find_metric

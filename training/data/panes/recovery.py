@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats
+from mods_grpc.data.panes import SLACK, add_up, lower_bounds, relative_panes
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from training.data.series import DataReport, Series
@@ -26,8 +27,6 @@ MIN_SHARE = 0.8
 """Share of the rows of a feature whose panes must be known for it to have panes."""
 MAX_BREAKS = 1e-3
 """Breaks a row, above which a feature is taken for no sum at all."""
-SLACK = 1e-12
-"""Share of the largest window so far below which bounds count as met, since sums of floats are rounded."""
 SUM_TOLERANCE = 1e-6
 """Share of a window by which the sum of its panes may differ; and at least of 1, as sums may be rounded to a few decimals."""
 
@@ -68,7 +67,7 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
     waiting = find_stretches(np.isfinite(windows))[::-1]
     while waiting:
         stretch = waiting.pop()
-        relative, total = _relative_panes(windows[stretch], panes_per_window)
+        relative, total = relative_panes(windows[stretch], panes_per_window), float(windows[stretch.start])
         slack = _slack(relative, total, panes_per_window)
         rounding = SLACK * np.maximum.accumulate(np.abs(windows[stretch]))
         if impossible := int(np.argmax(slack < -rounding)):
@@ -83,7 +82,7 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
             continue
         phases = np.arange(len(relative)) % panes_per_window
         if is_exact:
-            offsets = _bounds(relative[:fit_rows], panes_per_window)
+            offsets = lower_bounds(relative[:fit_rows], panes_per_window)
         else:
             whole = bool((windows[stretch] == np.floor(windows[stretch])).all())
             offsets = _estimate_offsets(relative[:fit_rows], total, panes_per_window, whole=whole)
@@ -101,17 +100,6 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
         sums = add_up(panes, panes_per_window)
         panes[np.abs(sums - windows) > SUM_TOLERANCE * np.maximum(np.abs(windows), 1.0)] = np.nan
     return RecoveredPanes(panes=panes, exact=exact, estimated=estimated, impossible=negative, breaks=breaks)
-
-
-def add_up(panes: Floats, panes_per_window: int) -> Floats:
-    """Return the windows that panes `(rows, ...)` make, added oldest first; NaN where one of them is missing."""
-    windows = np.full(panes.shape, np.nan)
-    if (count := len(panes) - panes_per_window + 1) > 0:
-        total = panes[:count].copy()
-        for first in range(1, panes_per_window):
-            total += panes[first : first + count]
-        windows[panes_per_window - 1 :] = total
-    return windows
 
 
 def add_panes(
@@ -188,19 +176,6 @@ def find_stretches(present: Bools) -> list[slice]:
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def _relative_panes(windows: Floats, m: int) -> tuple[Floats, float]:
-    """Return the panes of windows `(rows,)` without holes, less that of their phase in the first window; and that window."""
-    relative = np.diff(windows, prepend=windows[:1])
-    for phase in range(m):
-        relative[phase::m] = np.cumsum(relative[phase::m])
-    return relative, float(windows[0])
-
-
-def _bounds(relative: Floats, m: int) -> Floats:
-    """Return the least offset of each phase with which no pane is below 0, those of the first window included."""
-    return np.array([-relative[phase::m].min(initial=0.0) for phase in range(m)])
-
-
 def _slack(relative: Floats, total: float, m: int) -> Floats:
     """Return after each row by how much the lower bounds of the offsets fall short of their sum; below 0, none are possible."""
     rows = np.arange(len(relative))
@@ -217,7 +192,7 @@ def _estimate_offsets(relative: Floats, total: float, m: int, *, whole: bool) ->
     steps = np.array([-np.median(differences[(phase - 1) % m :: m]) for phase in range(m)])  # from the phase before
     offsets = np.cumsum(steps - steps.mean())
     offsets += (total - offsets.sum()) / m
-    bounds = _bounds(relative, m)
+    bounds = lower_bounds(relative, m)
     spare = np.maximum(offsets - bounds, 0.0)
     available = total - bounds.sum()
     offsets = bounds + (spare * (available / spare.sum()) if spare.sum() else available / m)

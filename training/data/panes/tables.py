@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats
+from mods_grpc.data.panes import add_up
 from mods_grpc.data.units import DAY_SECONDS
-from training.data.panes.recovery import SUM_TOLERANCE, RecoveredPanes, add_up
+from training.data.panes.recovery import SUM_TOLERANCE, RecoveredPanes
 from training.data.series import Series
 
 MIN_AGREEMENT = 0.9
