@@ -43,3 +43,8 @@ def test_panes_are_exact_where_only_one_choice_makes_the_windows():
     np.testing.assert_array_equal(recover_panes(sums, 3), panes[2:])
     assert recover_panes(sums + 3, 3) is None  # each may be 1 more
     assert recover_panes(sums[:2], 3) is None
+
+
+def test_fewer_panes_than_make_a_window_make_none() -> None:
+    for count in range(6):
+        assert np.isnan(add_panes(np.arange(count, dtype=np.int64) * SLIDE, np.ones((count, 2)), 6, SLIDE)).all()
