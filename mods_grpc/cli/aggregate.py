@@ -88,8 +88,8 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--panes",
         action="store_true",
-        help="write also what the last slide of each window holds alone, as tables such as w10m-s10m: training --panes forecasts "
-        "with them what is not known yet of the next windows",
+        help="also write what each window's last slide counted alone, as tables such as w10m-s10m; with them training --panes "
+        "forecasts only what is new in the next windows",
     )
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.epilog = EXIT_HELP

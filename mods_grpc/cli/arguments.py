@@ -155,8 +155,8 @@ def table_arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--panes",
         action="store_true",
-        help="rows hold what the last slide of each window holds alone, of the features that the model takes so (default: whole "
-        "windows, of the newest version that takes them)",
+        help="rows hold what each window's last slide counted alone, for the features of which the model takes panes (default: "
+        "whole windows, for the newest version that takes them)",
     )
     return parser
 

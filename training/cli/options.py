@@ -133,8 +133,8 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
             type=parse_optional_text,
             default="",
             metavar="A,B",
-            help="features of which the model sees the count of each window's last slide alone, and forecasts what is not known "
-            "yet of the next windows; auto: all counts and sums that have it (default: none)",
+            help="features of which the model sees what each window's last slide counted alone, so that it forecasts only what "
+            "is new in the next windows; auto: all counts and sums of which that is known (default: none)",
         )
     group.add_argument(
         "--panes-csv",
